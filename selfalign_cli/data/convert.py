@@ -1,0 +1,93 @@
+"""Turn region features of any known format into one feature file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from selfalign_cli.data.feature_writer import Precision, write_feature_file
+from selfalign_cli.data.formats import plan_conversion
+from selfalign_cli.errors import DataError
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion made.
+
+    Attributes:
+        path: the feature file.
+        format: format of the sources.
+        splits: pictures per split.
+        regions: number of regions.
+        feature_dim: width of a region.
+        dtype: type in which features are stored.
+        content_hash: SHA-256 (hex) over regions, captions and ids.
+        notes: what the user should know, one sentence each.
+    """
+
+    path: str
+    format: str
+    splits: dict[str, int]
+    regions: int
+    feature_dim: int
+    dtype: str
+    content_hash: str
+    notes: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return asdict(self)
+
+
+def convert_to_feature_file(
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    format: str = "auto",
+    captions: Path | None = None,
+    dtype: Precision = "float32",
+    overwrite: bool = False,
+    on_image: Callable[[int, int], None] | None = None,
+) -> Conversion:
+    """Convert sources to one feature file, streaming.
+
+    Args:
+        sources: files or folders of one format.
+        out: the feature file to make.
+        format: a key of `formats.READERS`, or `auto`.
+        captions: a captions file, for formats without captions of their own.
+        dtype: type in which features are stored.
+        overwrite: replace an existing file.
+        on_image: called with pictures done and pictures in all, after each.
+
+    Raises:
+        DataError: a source is faulty, or `out` exists already.
+        RunError: the disk is full.
+    """
+    if not overwrite and out.exists():
+        raise DataError(f"{out} exists already", "pass --overwrite to replace it, or choose another name")
+    plan = plan_conversion(sources, captions, format)
+    total = plan.total_images
+    content_hash = write_feature_file(
+        out,
+        plan.records(),
+        total_images=total,
+        total_regions=plan.total_regions,
+        feature_dim=plan.feature_dim,
+        dtype=dtype,
+        source=plan.source,
+        overwrite=overwrite,
+        on_image=None if on_image is None else lambda done: on_image(done, total),
+    )
+    return Conversion(
+        path=str(out),
+        format=plan.format,
+        splits=plan.splits,
+        regions=plan.total_regions,
+        feature_dim=plan.feature_dim,
+        dtype=dtype,
+        content_hash=content_hash,
+        notes=plan.notes,
+    )

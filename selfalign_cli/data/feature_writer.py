@@ -1,0 +1,188 @@
+"""Write a feature file from a stream of pictures: bounded memory, checked on the way, all or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+
+from selfalign_cli import __version__
+from selfalign_cli.data.atomic import replacing
+from selfalign_cli.data.feature_layout import FORMAT, VERSION
+from selfalign_cli.data.record_checks import check_record, record_fault
+from selfalign_cli.data.records import ImageRecord
+from selfalign_cli.errors import DataError
+
+Precision = Literal["float32", "float16"]
+
+
+def write_feature_file(
+    path: Path | str,
+    records: Iterable[ImageRecord],
+    *,
+    total_images: int,
+    total_regions: int,
+    feature_dim: int,
+    dtype: Precision = "float32",
+    source: str = "",
+    overwrite: bool = False,
+    on_image: Callable[[int], None] | None = None,
+) -> str:
+    """Write a feature file; it appears under its name only when it is complete and on disk.
+
+    Args:
+        path: the file to make.
+        records: the pictures; those of one split follow each other.
+        total_images: number of records that will come.
+        total_regions: regions over all records.
+        feature_dim: width of a region.
+        dtype: type in which features are stored.
+        source: where the data come from, for the file's `source` attribute.
+        overwrite: replace an existing file.
+        on_image: called with the number of pictures written so far, after each.
+
+    Returns:
+        The content hash.
+
+    Raises:
+        DataError: a picture is faulty, the stream holds another number of pictures or regions than announced, or the
+            file exists already.
+        RunError: the disk is full.
+    """
+    path = Path(path)
+    if not overwrite and path.exists():
+        raise DataError(f"{path} exists already", "pass --overwrite to replace it, or choose another name")
+    stream = iter(records)
+    first = next(stream, None)
+    if first is None or total_images < 1:
+        raise DataError(f"no pictures to write to {path}: {source or 'the source'} is empty")
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        writer = _Writer(file, first, total_images, total_regions, feature_dim, dtype)
+        for record in chain([first], stream):
+            writer.add(record)
+            if on_image is not None:
+                on_image(writer.images)
+        content_hash = writer.finish()
+        file.attrs.update(
+            format=FORMAT,
+            version=VERSION,
+            created_by=f"selfalign {__version__}",
+            source=source,
+            feature_dim=feature_dim,
+            content_hash=content_hash,
+        )
+        file.flush()
+    return content_hash
+
+
+class _Writer:
+    """The arrays of a feature file while it grows. Optional parts are there if the first picture has them."""
+
+    def __init__(
+        self, file: h5py.File, first: ImageRecord, total_images: int, total_regions: int, feature_dim: int, dtype: str
+    ) -> None:
+        self.file = file
+        self.images = 0
+        self.dtype = dtype
+        self.features = file.create_dataset("features", (total_regions, feature_dim), dtype)
+        self.boxes = file.create_dataset("boxes", (total_regions, 4), "float32") if first.boxes is not None else None
+        self.offsets = np.zeros(total_images + 1, dtype=np.int64)
+        self.sizes = np.zeros((total_images, 2), dtype=np.float32) if first.size is not None else None
+        self.image_ids: list[str] = []
+        self.file_names: list[str] | None = [] if first.file_name is not None else None
+        self.captions: list[str] = []
+        self.caption_image: list[int] = []
+        self.caption_ids: list[str] | None = [] if first.caption_ids is not None else None
+        self.splits: dict[str, list[int]] = {}
+        self.ids_of_split: set[str] = set()
+        self.digest = hashlib.sha256(f"{FORMAT} {dtype} {feature_dim}".encode())
+
+    def add(self, record: ImageRecord) -> None:
+        """Check one picture, store it and take it into the content hash."""
+        check_record(record, self.features.shape[1], self.dtype)
+        self._check_place(record)
+        row, start = self.images, int(self.offsets[self.images])
+        end = start + len(record.features)
+        stored = np.ascontiguousarray(record.features, dtype=self.dtype)
+        self.features[start:end] = stored
+        self._hash(record, stored)
+        if self.boxes is not None and record.boxes is not None:
+            boxes = np.ascontiguousarray(record.boxes, dtype=np.float32)
+            self.boxes[start:end] = boxes
+            self.digest.update(boxes.data)
+        if self.sizes is not None:
+            self.sizes[row] = record.size
+        self.offsets[row + 1] = end
+        self.image_ids.append(record.image_id)
+        if self.file_names is not None and record.file_name is not None:
+            self.file_names.append(record.file_name)
+        self.captions += record.captions
+        self.caption_image += [row] * len(record.captions)
+        if self.caption_ids is not None and record.caption_ids is not None:
+            self.caption_ids += record.caption_ids
+        self.splits[record.split][1] = row + 1
+        self.images += 1
+
+    def finish(self) -> str:
+        """Write the small arrays; give the content hash."""
+        if self.images != len(self.offsets) - 1 or self.offsets[-1] != len(self.features):
+            raise DataError(
+                f"the source gave {self.images} pictures with {self.offsets[self.images]} regions; "
+                f"expected {len(self.offsets) - 1} with {len(self.features)}",
+                "it changed while it was read, or it is damaged",
+            )
+        self.file["offsets"] = self.offsets
+        if self.sizes is not None:
+            self.file["image_size"] = self.sizes
+        self.file["captions/image"] = np.asarray(self.caption_image, dtype=np.int64)
+        for split, bounds in self.splits.items():
+            self.file[f"splits/{split}"] = np.asarray(bounds, dtype=np.int64)
+        self._write_texts("image_id", self.image_ids)
+        self._write_texts("captions/text", self.captions)
+        if self.file_names is not None:
+            self._write_texts("file_name", self.file_names)
+        if self.caption_ids is not None:
+            self._write_texts("captions/id", self.caption_ids)
+        return self.digest.hexdigest()
+
+    def _check_place(self, record: ImageRecord) -> None:
+        """Check a picture against those before it and against the announced totals."""
+        split = record.split
+        if split not in self.splits:
+            if not split or "/" in split or "\0" in split or split.strip(".") == "":
+                raise record_fault(record, f"{split!r} cannot be the name of a split")
+            self.splits[split] = [self.images, self.images]
+            self.ids_of_split = set()
+        elif self.splits[split][1] != self.images:
+            raise record_fault(record, "other splits come between it and its own; expected them one after the other")
+        if record.image_id in self.ids_of_split:
+            raise record_fault(record, "its id occurs twice in the split; expected every picture once")
+        self.ids_of_split.add(record.image_id)
+        if self.images >= len(self.offsets) - 1:
+            raise record_fault(record, f"it is one more than the {len(self.offsets) - 1} pictures announced")
+        if self.offsets[self.images] + len(record.features) > len(self.features):
+            raise record_fault(record, f"there are more regions than the {len(self.features)} announced")
+        for name, there, expected in (
+            ("boxes", record.boxes, self.boxes),
+            ("a size", record.size, self.sizes),
+            ("a file name", record.file_name, self.file_names),
+            ("caption ids", record.caption_ids, self.caption_ids),
+        ):
+            if (there is None) != (expected is None):
+                has, others = ("lacks", "have") if there is None else ("has", "lack")
+                raise record_fault(record, f"it {has} {name}, and the pictures before it {others} them")
+
+    def _hash(self, record: ImageRecord, stored: np.ndarray[Any, Any]) -> None:
+        size = None if record.size is None else [float(side) for side in record.size]
+        described = [record.split, record.image_id, len(stored), record.captions, record.caption_ids]
+        self.digest.update(json.dumps([*described, size, record.file_name]).encode())
+        self.digest.update(stored.data)
+
+    def _write_texts(self, name: str, texts: list[str]) -> None:
+        self.file.create_dataset(name, data=texts, dtype=h5py.string_dtype("utf-8"))

@@ -1,0 +1,192 @@
+"""The feature file: one HDF5 file with the regions, captions, picture ids and splits of a data set.
+
+    /features        (sum n, F) float32 or float16, contiguous: the regions of all pictures, one after the other
+    /offsets         (N + 1,) int64: picture i has regions offsets[i] to offsets[i + 1]
+    /boxes           (sum n, 4) float32, contiguous, optional: x1, y1, x2, y2 in pixels
+    /image_size      (N, 2) float32, optional: width, height in pixels
+    /image_id        (N,) utf-8
+    /file_name       (N,) utf-8, optional
+    /captions/text   (M,) utf-8
+    /captions/image  (M,) int64: image row of each caption
+    /captions/id     (M,) utf-8, optional
+    /splits/<name>   (2,) int64: first image row and the one behind the last; splits do not overlap
+    attributes       format, version, created_by, source, feature_dim, content_hash
+
+The large arrays lie in one piece, so they are read through a memory map: no HDF5 handle stays open, batches are plain
+copies, and a reader can be sent to another process.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from selfalign_cli.data.feature_layout import Extent, identity, read_structure, read_texts
+from selfalign_cli.data.feature_writer import write_feature_file
+from selfalign_cli.data.records import ImageRecord
+from selfalign_cli.errors import DataError, RunError
+
+__all__ = ["FeatureFile", "ImageRecord", "write_feature_file"]
+
+
+class FeatureFile:
+    """A feature file, opened for reading. Cheap to open, to pickle and to fork; regions are read on demand.
+
+    N pictures, M captions, F feature width; rows count over all splits.
+
+    Args:
+        path: the file.
+
+    Raises:
+        DataError: the file is missing, damaged, or contradicts itself.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self._structure = read_structure(self.path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave maps and texts behind: another process opens its own."""
+        return {"path": self.path, "_structure": self._structure}
+
+    def __len__(self) -> int:
+        """Number N of pictures."""
+        return len(self._structure.offsets) - 1
+
+    @property
+    def feature_dim(self) -> int:
+        """Width F of a region."""
+        return self._structure.features.shape[1]
+
+    @property
+    def dtype(self) -> str:
+        """How features are stored: float32 or float16."""
+        return self._structure.features.dtype
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 (hex) over regions, captions and ids, computed at conversion."""
+        return self._structure.content_hash
+
+    @property
+    def source(self) -> str:
+        """What the file was converted from."""
+        return self._structure.source
+
+    @property
+    def created_by(self) -> str:
+        """Program and version that wrote the file."""
+        return self._structure.created_by
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether regions have boxes."""
+        return self._structure.boxes is not None
+
+    @property
+    def has_image_size(self) -> bool:
+        """Whether pictures have a width and a height."""
+        return self._structure.image_size is not None
+
+    @property
+    def splits(self) -> dict[str, range]:
+        """Image rows of each split, in file order."""
+        return self._structure.splits
+
+    @property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """(N + 1,) first region of each picture."""
+        return self._structure.offsets
+
+    @property
+    def caption_image(self) -> npt.NDArray[np.int64]:
+        """(M,) image row of each caption."""
+        return self._structure.caption_image
+
+    @property
+    def image_size(self) -> npt.NDArray[np.float32] | None:
+        """(N, 2) width and height in pixels, or None."""
+        return self._structure.image_size
+
+    @cached_property
+    def captions(self) -> list[str]:
+        """M captions as written; read when first asked for."""
+        return self._texts("captions/text")
+
+    @cached_property
+    def image_ids(self) -> list[str]:
+        """N picture ids."""
+        return self._texts("image_id")
+
+    @cached_property
+    def file_names(self) -> list[str] | None:
+        """N names of picture files, or None."""
+        return self._texts("file_name") if self._structure.has_file_names else None
+
+    @cached_property
+    def caption_ids(self) -> list[str] | None:
+        """M caption ids, or None."""
+        return self._texts("captions/id") if self._structure.has_caption_ids else None
+
+    @cached_property
+    def all_regions(self) -> npt.NDArray[Any]:
+        """(sum n, F) map of every region, read-only, in the stored type."""
+        return self._map(self._structure.features)
+
+    @cached_property
+    def all_boxes(self) -> npt.NDArray[np.float32] | None:
+        """(sum n, 4) map of every box, read-only, or None."""
+        return None if self._structure.boxes is None else self._map(self._structure.boxes)
+
+    def regions(self, row: int) -> npt.NDArray[Any]:
+        """(n, F) regions of one picture: a view of the map, in the stored type."""
+        return self.all_regions[self.offsets[row] : self.offsets[row + 1]]
+
+    def boxes(self, row: int) -> npt.NDArray[np.float32] | None:
+        """(n, 4) boxes of one picture in pixels, or None."""
+        return None if self.all_boxes is None else self.all_boxes[self.offsets[row] : self.offsets[row + 1]]
+
+    def split_images(self, split: str) -> npt.NDArray[np.int64]:
+        """Image rows of a split.
+
+        Raises:
+            DataError: there is no such split; the ones that exist are named.
+        """
+        rows = self._split(split)
+        return np.arange(rows.start, rows.stop, dtype=np.int64)
+
+    def split_captions(self, split: str) -> npt.NDArray[np.int64]:
+        """Caption rows whose picture is in the split, in file order.
+
+        Raises:
+            DataError: there is no such split; the ones that exist are named.
+        """
+        rows = self._split(split)
+        inside = (self.caption_image >= rows.start) & (self.caption_image < rows.stop)
+        return np.flatnonzero(inside).astype(np.int64, copy=False)
+
+    def _split(self, split: str) -> range:
+        if split not in self.splits:
+            raise DataError(f"{self.path} has no split {split!r}; it has {', '.join(self.splits)}")
+        return self.splits[split]
+
+    def _texts(self, name: str) -> list[str]:
+        self._expect_unchanged()
+        return read_texts(self.path, name)
+
+    def _map(self, extent: Extent) -> npt.NDArray[Any]:
+        self._expect_unchanged()
+        # The plain view of the map: slices of np.memmap itself cost microseconds each.
+        return np.asarray(np.memmap(self.path, extent.dtype, "r", extent.offset, extent.shape))
+
+    def _expect_unchanged(self) -> None:
+        try:
+            unchanged = identity(self.path) == self._structure.identity
+        except OSError as fault:
+            raise RunError(f"{self.path} can no longer be read: {fault.strerror}") from fault
+        if not unchanged:
+            raise RunError(f"{self.path} was replaced while in use", "start again with the new file")

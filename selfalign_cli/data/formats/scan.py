@@ -1,0 +1,265 @@
+"""SCAN's layout: a folder with `{split}_ims.npy` (N or 5N, R, F) and `{split}_caps.txt`, one caption a line.
+
+Beside them may lie `{split}_boxes.npy`, `{split}_img_sizes.npy` and `{split}_ids.txt`. Two ways of counting are in use:
+rows are pictures and every row has k captions in a row, or rows are captions and every picture is stored five times.
+Which one it is, is decided for each split from its counts and its data, never from its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from selfalign_cli.data.captions import SCAN_CAPTIONS, read_caption_lines
+from selfalign_cli.data.records import ConversionPlan, ImageRecord
+from selfalign_cli.errors import DataError
+
+FEATURES = "_ims.npy"
+BOXES = "_boxes.npy"
+SIZES = "_img_sizes.npy"
+IDS = "_ids.txt"
+# How often the redundant files store each picture: once for each of its five captions.
+REPEATS = 5
+_USUAL_ORDER = ("train", "restval", "dev", "val", "test", "testall")
+
+Rows = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class _Split:
+    """One split, mapped and counted. `stride` rows stand for one picture, which has `per_image` captions."""
+
+    name: str
+    features_path: Path
+    features: Rows
+    boxes: Rows | None
+    sizes: Rows | None
+    ids: list[str] | None
+    captions: list[str]
+    stride: int
+    per_image: int
+
+    @property
+    def images(self) -> int:
+        return len(self.features) // self.stride
+
+
+def recognises(source: Path) -> bool:
+    """Whether a path is a folder with at least one `{split}_ims.npy`."""
+    return source.is_dir() and next(source.glob(f"*{FEATURES}"), None) is not None
+
+
+def plan_conversion(sources: Sequence[Path], captions: Path | None = None) -> ConversionPlan:
+    """Map and count every split of one or more SCAN folders.
+
+    Args:
+        sources: folders; a split may be in one of them only.
+        captions: must be None, since the folders hold their captions.
+
+    Raises:
+        DataError: files are missing, damaged, or do not fit each other.
+    """
+    if captions is not None:
+        raise DataError("a SCAN folder holds its own captions", "leave --captions out")
+    splits: dict[str, _Split] = {}
+    notes = []
+    for folder in sources:
+        for name in _split_names(folder):
+            if name in splits:
+                raise DataError(f"{folder} and another source both hold the split {name}; expected it once")
+            splits[name] = _open_split(folder, name)
+        notes += _left_out(folder)
+    width = _common_width(list(splits.values()))
+    return ConversionPlan(
+        format="scan",
+        source=" ".join(str(folder) for folder in sources),
+        feature_dim=width,
+        splits={name: split.images for name, split in splits.items()},
+        total_regions=sum(split.images * split.features.shape[1] for split in splits.values()),
+        records=partial(_records, list(splits.values())),
+        notes=[*notes, *_unboxed(list(splits.values())), *(_described(split) for split in splits.values())],
+    )
+
+
+def _split_names(folder: Path) -> list[str]:
+    """Splits of a folder in the usual order, others behind them by name."""
+    names = [file.name.removesuffix(FEATURES) for file in folder.glob(f"*{FEATURES}")]
+    if not names:
+        raise DataError(f"{folder} holds no file named SPLIT{FEATURES}; expected a SCAN folder")
+    order = {name: place for place, name in enumerate(_USUAL_ORDER)}
+    return sorted(names, key=lambda name: (order.get(name, len(order)), name))
+
+
+def _left_out(folder: Path) -> list[str]:
+    """Captions without features, said instead of silently left out."""
+    names = sorted(file.name.removesuffix(SCAN_CAPTIONS) for file in folder.glob(f"*{SCAN_CAPTIONS}"))
+    bare = [name for name in names if not (folder / f"{name}{FEATURES}").exists()]
+    return [f"{folder} has no {name}{FEATURES}: split {name} is left out" for name in bare]
+
+
+def _unboxed(splits: list[_Split]) -> list[str]:
+    """Boxes or sizes that only some splits have cannot be kept; a file has them for all its pictures."""
+    notes = []
+    for what, lacking in (
+        ("boxes", [split.name for split in splits if split.boxes is None]),
+        ("picture sizes", [split.name for split in splits if split.sizes is None]),
+    ):
+        if 0 < len(lacking) < len(splits):
+            notes.append(f"{what} are left out of the whole file, since these splits have none: {', '.join(lacking)}")
+    return notes
+
+
+def _described(split: _Split) -> str:
+    stored = f"{len(split.features)} rows hold every picture {REPEATS} times, kept once" if split.stride > 1 else ""
+    counted = f"split {split.name}: {split.images} pictures, {split.per_image} captions each"
+    return f"{counted} ({stored})" if stored else counted
+
+
+def _open_split(folder: Path, name: str) -> _Split:
+    path = folder / f"{name}{FEATURES}"
+    features = open_array(path, axes=3)
+    captions = read_caption_lines(folder / f"{name}{SCAN_CAPTIONS}")
+    stride, per_image = _layout(path, features, len(captions))
+    images = len(features) // stride
+    return _Split(
+        name=name,
+        features_path=path,
+        features=features,
+        boxes=_companion(folder / f"{name}{BOXES}", (*features.shape[:2], 4)),
+        sizes=_companion(folder / f"{name}{SIZES}", (len(features), 2)),
+        ids=_read_ids(folder / f"{name}{IDS}", images, per_image),
+        captions=captions,
+        stride=stride,
+        per_image=per_image,
+    )
+
+
+def open_array(path: Path, axes: int, kinds: str = "f") -> Rows:
+    """Map a `.npy` file of numbers.
+
+    Args:
+        path: the file.
+        axes: number of axes it must have, all of them at least 1 long.
+        kinds: numpy's letters for the kinds of numbers allowed: f floating point, i and u whole.
+
+    Raises:
+        DataError: it is missing, cut short, not an array file, or of another type or shape.
+    """
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError as fault:
+        raise DataError(f"there is no file {path}") from fault
+    except (OSError, ValueError, TypeError, SyntaxError, OverflowError, MemoryError, EOFError) as fault:
+        reason = getattr(fault, "strerror", None) or (str(fault) or type(fault).__name__).splitlines()[0]
+        size = f" ({path.stat().st_size:,} bytes)" if path.is_file() else ""
+        raise DataError(f"{path}{size} is not a whole .npy array: {reason}", "fetch the file again") from fault
+    if array.ndim != axes or array.size == 0 or array.dtype.kind not in kinds:
+        numbers = "floating-point numbers" if kinds == "f" else "numbers"
+        raise DataError(f"{path} holds {array.dtype} {array.shape}; expected {axes} axes of {numbers}")
+    return np.asarray(array)
+
+
+def _companion(path: Path, shape: tuple[int, ...]) -> Rows | None:
+    """An optional array with one row for each feature row."""
+    if not path.exists():
+        return None
+    array = open_array(path, axes=len(shape), kinds="fiu")
+    if array.shape != shape:
+        raise DataError(f"{path} holds {array.shape}; expected {shape} beside the features")
+    return array
+
+
+def _layout(path: Path, features: Rows, captions: int) -> tuple[int, int]:
+    """Rows that stand for one picture, and captions of a picture. Only the first five rows are looked at here."""
+    rows = len(features)
+    if captions % rows:
+        raise DataError(
+            f"{path.with_name(path.name.replace(FEATURES, SCAN_CAPTIONS))} has {captions:,} captions for {rows:,} rows "
+            f"of {path.name}; expected a multiple of the rows",
+            "one of the two files looks cut short; fetch it again",
+        )
+    if captions == rows and rows >= REPEATS and _first_unequal(features, 0) is None:
+        if rows % REPEATS:
+            raise DataError(
+                f"{path} stores its first picture {REPEATS} times but has {rows:,} rows, which is no multiple of it",
+                "the file looks cut short; fetch it again",
+            )
+        return REPEATS, REPEATS
+    return 1, captions // rows
+
+
+def _first_unequal(rows: Rows, start: int) -> int | None:
+    """First row of a block of five that differs from the block's first, compared bit by bit; None when all agree."""
+    first = rows[start].tobytes()
+    for row in range(start + 1, start + REPEATS):
+        if rows[row].tobytes() != first:
+            return row
+    return None
+
+
+def _read_ids(path: Path, images: int, per_image: int) -> list[str] | None:
+    """One id for each picture, from a file with one line for each picture or for each caption."""
+    if not path.exists():
+        return None
+    ids = [line.strip() for line in read_caption_lines(path, what="an id")]
+    if len(ids) == images:
+        return ids
+    if len(ids) != images * per_image:
+        raise DataError(f"{path} has {len(ids):,} ids; expected {images:,}, or {images * per_image:,} with repeats")
+    for number, name in enumerate(ids):
+        if name != ids[number - number % per_image]:
+            raise DataError(f"{path}, line {number + 1} is {name!r}; expected {per_image} equal ids for each picture")
+    return ids[::per_image]
+
+
+def _common_width(splits: list[_Split]) -> int:
+    widths = {split.features.shape[2]: split.features_path for split in splits}
+    if len(widths) > 1:
+        found = ", ".join(f"{path} has {width}" for width, path in widths.items())
+        raise DataError(f"the splits have regions of different widths: {found}")
+    return int(next(iter(widths)))
+
+
+def _records(splits: list[_Split]) -> Iterator[ImageRecord]:
+    boxed = all(split.boxes is not None for split in splits)
+    sized = all(split.sizes is not None for split in splits)
+    for split in splits:
+        for image in range(split.images):
+            row = image * split.stride
+            _expect_layout(split, row)
+            width_height = split.sizes[row].tolist() if sized and split.sizes is not None else None
+            yield ImageRecord(
+                image_id=split.ids[image] if split.ids is not None else f"{split.name}_{image}",
+                features=split.features[row],
+                split=split.name,
+                captions=split.captions[image * split.per_image : (image + 1) * split.per_image],
+                boxes=split.boxes[row] if boxed and split.boxes is not None else None,
+                size=(float(width_height[0]), float(width_height[1])) if width_height is not None else None,
+            )
+
+
+def _expect_layout(split: _Split, row: int) -> None:
+    """Hold the layout guessed from the first five rows against every other five, while they are in memory anyway."""
+    if split.stride == REPEATS:
+        for name, rows in (("features", split.features), ("boxes", split.boxes), ("sizes", split.sizes)):
+            unequal = _first_unequal(rows, row) if rows is not None else None
+            if unequal is not None:
+                raise DataError(
+                    f"{split.features_path}: row {unequal} differs from row {row} in its {name}, although rows come in "
+                    f"blocks of {REPEATS} equal ones",
+                    "the file is damaged or put together from two; fetch it again",
+                )
+    elif split.per_image == 1 and row % REPEATS == 0 and row + REPEATS <= len(split.features):
+        if _first_unequal(split.features, row) is None:
+            unequal = _first_unequal(split.features, 0)
+            raise DataError(
+                f"{split.features_path}: rows {row} to {row + REPEATS - 1} are equal, as if every picture were stored "
+                f"{REPEATS} times, but row {unequal} differs from row 0",
+                "the file is damaged or put together from two; fetch it again",
+            )

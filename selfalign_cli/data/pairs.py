@@ -1,0 +1,300 @@
+"""Pairs of pictures and captions as batches of tensors, in an order that can be taken up again at any step."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from selfalign_cli.data.features import FeatureFile
+from selfalign_cli.encodings import ImageBatch, PairBatch, TextBatch
+from selfalign_cli.errors import DataError, RunError, SelfAlignError
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """The token ids of many captions, one after the other.
+
+    Attributes:
+        ids: (sum of lengths,) int32 token ids.
+        offsets: (M + 1,) int64; caption m has ids offsets[m] to offsets[m + 1].
+        cut: number of captions that were longer than allowed and were cut.
+    """
+
+    ids: npt.NDArray[np.int32]
+    offsets: Rows
+    cut: int = 0
+
+    @classmethod
+    def encode(
+        cls, captions: Sequence[str], encode: Callable[[str], list[int]], max_words: int | None = None
+    ) -> TokenTable:
+        """Encode captions once and for all.
+
+        Args:
+            captions: M texts.
+            encode: gives the ids of a text, marks for start and end included.
+            max_words: longest caption, marks included; longer ones keep their first ids and their end mark.
+        """
+        rows = [encode(caption) for caption in captions]
+        cut = 0
+        if max_words is not None:
+            cut = sum(len(row) > max_words for row in rows)
+            rows = [row if len(row) <= max_words else [*row[: max_words - 1], row[-1]] for row in rows]
+        lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
+        ids = np.fromiter((number for row in rows for number in row), dtype=np.int32, count=int(lengths.sum()))
+        return cls(ids, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), cut)
+
+    def __len__(self) -> int:
+        """Number M of captions."""
+        return len(self.offsets) - 1
+
+    def row(self, number: int) -> npt.NDArray[np.int32]:
+        """Ids of one caption."""
+        return self.ids[self.offsets[number] : self.offsets[number + 1]]
+
+    def lengths(self, rows: npt.ArrayLike) -> Rows:
+        """Number of ids of some captions."""
+        rows = np.asarray(rows, dtype=np.int64)
+        lengths: Rows = self.offsets[rows + 1] - self.offsets[rows]
+        return lengths
+
+
+class PairDataset(Dataset[tuple[int, npt.NDArray[np.int32]]]):
+    """The (picture, caption) pairs of a split: item i is the split's caption i with its picture.
+
+    Args:
+        file: the feature file.
+        split: name of the split.
+        encode: gives the ids of a caption, marks included; called once per caption.
+        limit: use only the first so many captions; None for all.
+        max_words: longest caption in tokens, marks included; longer ones are cut and counted in `tokens.cut`.
+
+    Attributes:
+        captions: (P,) caption rows in the file.
+        images: (P,) image rows in the file.
+        tokens: the ids of the P captions.
+
+    Raises:
+        DataError: the file has no such split.
+    """
+
+    def __init__(
+        self,
+        file: FeatureFile,
+        split: str,
+        encode: Callable[[str], list[int]],
+        limit: int | None = None,
+        max_words: int | None = None,
+    ) -> None:
+        self.file = file
+        self.split = split
+        self.captions = file.split_captions(split)[:limit]
+        self.images = file.caption_image[self.captions]
+        texts = file.captions
+        self.tokens = TokenTable.encode([texts[row] for row in self.captions], encode, max_words)
+
+    def __len__(self) -> int:
+        """Number P of pairs."""
+        return len(self.captions)
+
+    def __getitem__(self, index: int) -> tuple[int, npt.NDArray[np.int32]]:
+        """Image row (in the file) and token ids of one pair."""
+        return int(self.images[index]), self.tokens.row(index)
+
+    def batch(self, indices: npt.ArrayLike) -> PairBatch:
+        """Collate pairs, the longest caption first."""
+        return collate_pairs(self, indices)
+
+
+def collate_images(file: FeatureFile, rows: npt.ArrayLike) -> ImageBatch:
+    """Copy the regions of some pictures out of the file, zero-padded to the largest number of regions.
+
+    Args:
+        file: the feature file.
+        rows: (B,) image rows.
+
+    Returns:
+        Features in float32, whatever the file stores; boxes and sizes when the file has them.
+
+    Raises:
+        DataError: a picture holds NaN or infinity; its id is named.
+    """
+    rows = np.asarray(rows, dtype=np.int64)
+    starts, counts = file.offsets[rows], file.offsets[rows + 1] - file.offsets[rows]
+    features = _gather(file.all_regions, starts, counts)
+    # A finite sum proves finite terms; a large one may overflow, so look closer before complaining.
+    if not torch.isfinite(features.sum()):
+        _expect_finite(file, rows, features)
+    boxes = None if file.all_boxes is None else _gather(file.all_boxes, starts, counts)
+    mask = torch.arange(features.shape[1]) < torch.from_numpy(counts)[:, None]
+    size = None if file.image_size is None else torch.from_numpy(file.image_size[rows])
+    return ImageBatch(features, mask, torch.from_numpy(rows.copy()), boxes, size)
+
+
+def collate_texts(captions: Sequence[npt.ArrayLike], width: int | None = None) -> TextBatch:
+    """Pad the ids of some captions with 0, to the longest of them or to a fixed width.
+
+    Args:
+        captions: B lists of ids.
+        width: number of columns; None for the longest caption.
+
+    Raises:
+        DataError: a caption is longer than `width`.
+    """
+    rows = [np.asarray(caption, dtype=np.int64) for caption in captions]
+    lengths = np.asarray([len(row) for row in rows], dtype=np.int64)
+    longest = int(lengths.max(initial=0))
+    if width is not None and longest > width:
+        raise DataError(f"a caption has {longest} tokens; expected at most {width}", "raise data.max_words")
+    ids = np.zeros((len(rows), longest if width is None else width), dtype=np.int64)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = row
+    return TextBatch(torch.from_numpy(ids), torch.from_numpy(np.arange(ids.shape[1]) < lengths[:, None]))
+
+
+def collate_pairs(dataset: PairDataset, indices: npt.ArrayLike, width: int | None = None) -> PairBatch:
+    """Collate pairs of a split, sorted by caption length, longest first, equals in the given order.
+
+    Args:
+        dataset: the pairs.
+        indices: (B,) numbers of pairs in the data set.
+        width: columns of the captions; None for the longest.
+    """
+    indices = np.asarray(indices, dtype=np.int64)
+    indices = indices[np.argsort(-dataset.tokens.lengths(indices), kind="stable")]
+    texts = collate_texts([dataset.tokens.row(index) for index in indices], width)
+    images = collate_images(dataset.file, dataset.images[indices])
+    return PairBatch(images, texts, torch.from_numpy(dataset.captions[indices]))
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
+    """A permutation of 0 to count - 1 that depends on nothing but its arguments.
+
+    Returns:
+        (count,) int64.
+    """
+    mixed = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]
+    return torch.randperm(count, generator=torch.Generator().manual_seed(int(mixed >> np.uint64(1))))
+
+
+def pair_batches(
+    dataset: PairDataset,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    start_step: int = 0,
+    workers: int = 0,
+    width: int | None = None,
+) -> Iterator[PairBatch]:
+    """One epoch of shuffled training batches; the last one may be smaller.
+
+    Args:
+        dataset: the pairs.
+        batch_size: pairs in a batch.
+        seed: seed of the shuffling.
+        epoch: number of the epoch, from 0.
+        start_step: batches to leave out, unread; the rest are those of an unbroken epoch.
+        workers: loader processes; 0 reads in this one. The batches are the same.
+        width: columns of the captions; None for the longest of each batch.
+
+    Raises:
+        RunError: a loader process ended, or the file was replaced.
+        DataError: a picture is faulty.
+    """
+    order = epoch_order(len(dataset), seed, epoch).numpy()
+    steps = [order[start : start + batch_size] for start in range(0, len(order), batch_size)][start_step:]
+    batches = _Batches(dataset, steps, width)
+    if workers == 0:
+        for step in range(len(steps)):
+            yield _unwrapped(batches[step])
+        return
+    loader = DataLoader(
+        batches,
+        batch_size=None,
+        shuffle=False,
+        num_workers=workers,
+        collate_fn=_as_is,
+        worker_init_fn=_ignore_interrupts,
+    )
+    try:
+        for batch in loader:
+            yield _unwrapped(batch)
+    except RuntimeError as fault:
+        reason = str(fault).splitlines()[0]
+        raise RunError(f"a loader process failed: {reason}", "try data.workers: 0, or fewer workers") from fault
+
+
+def image_batches(file: FeatureFile, rows: npt.ArrayLike, batch_size: int) -> Iterator[ImageBatch]:
+    """Pictures in the given order, for evaluation."""
+    rows = np.asarray(rows, dtype=np.int64)
+    for start in range(0, len(rows), batch_size):
+        yield collate_images(file, rows[start : start + batch_size])
+
+
+def text_batches(
+    tokens: TokenTable, rows: npt.ArrayLike, batch_size: int, width: int | None = None
+) -> Iterator[TextBatch]:
+    """Captions in the given order, for evaluation; every batch is as wide as its longest caption, or `width`."""
+    rows = np.asarray(rows, dtype=np.int64)
+    for start in range(0, len(rows), batch_size):
+        yield collate_texts([tokens.row(row) for row in rows[start : start + batch_size]], width)
+
+
+class _Batches(Dataset[PairBatch | SelfAlignError]):
+    """The batches of an epoch by number. Faults are returned: torch would wrap raised ones in a traceback."""
+
+    def __init__(self, dataset: PairDataset, steps: list[Rows], width: int | None) -> None:
+        self.dataset, self.steps, self.width = dataset, steps, width
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, step: int) -> PairBatch | SelfAlignError:
+        try:
+            return collate_pairs(self.dataset, self.steps[step], self.width)
+        except SelfAlignError as fault:
+            return fault
+
+
+def _unwrapped(batch: PairBatch | SelfAlignError) -> PairBatch:
+    if isinstance(batch, SelfAlignError):
+        raise batch
+    return batch
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; only the training process decides what it means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _gather(source: npt.NDArray[np.generic], starts: Rows, counts: Rows) -> Tensor:
+    """Copy runs of rows into one float32 tensor (B, longest run, width), zero behind shorter runs."""
+    longest, width = int(counts.max(initial=0)), source.shape[1]
+    ragged = bool((counts != longest).any())
+    gathered = (torch.zeros if ragged else torch.empty)(len(starts), longest, width)
+    target = gathered.numpy()
+    for row, (start, count) in enumerate(zip(starts.tolist(), counts.tolist(), strict=True)):
+        target[row, :count] = source[start : start + count]
+    return gathered
+
+
+def _expect_finite(file: FeatureFile, rows: Rows, features: Tensor) -> None:
+    faulty = (~torch.isfinite(features)).flatten(1).any(dim=1).nonzero().flatten()
+    if len(faulty):
+        row = int(rows[int(faulty[0])])
+        raise DataError(f"{file.path}: picture {file.image_ids[row]} (row {row}) holds NaN or infinite features")

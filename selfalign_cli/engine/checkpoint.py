@@ -1,0 +1,142 @@
+"""Checkpoints: one file that holds all that `eval`, `export-embeddings` and `train --resume` need.
+
+A checkpoint is a dict of tensors, numbers, texts, lists and dicts, saved by `torch.save` and read with
+`weights_only=True`: nothing in it can run. It is written under a temporary name, synced and renamed, so a checkpoint
+on disk is always whole.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from selfalign_cli import __version__
+from selfalign_cli.data.atomic import replacing
+from selfalign_cli.errors import CheckpointError, RecipeError
+from selfalign_cli.recipe.load import recipe_from_dict
+from selfalign_cli.recipe.schema import Recipe
+
+FORMAT = "selfalign-checkpoint"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds.
+
+    Attributes:
+        recipe: the resolved recipe.
+        feature_dim: F of the features it was trained on.
+        text: the vocabulary or tokenizer, as `CaptionEncoder.to_dict` gives it.
+        bert_config: configuration of the token encoder (CAMERA), or None.
+        data: where the features were (`features`) and their hash (`content_hash`).
+        model: state of the retrieval model.
+        epoch, step: epochs begun and optimizer steps done.
+        scores: dev scores at that step; empty before the first validation.
+        training: what only `--resume` needs (see `trainer.TrainState`); None in best.ckpt and imported checkpoints.
+    """
+
+    recipe: Recipe
+    feature_dim: int
+    text: dict[str, Any]
+    bert_config: dict[str, Any] | None
+    data: dict[str, Any]
+    model: dict[str, torch.Tensor]
+    epoch: int
+    step: int
+    scores: dict[str, float]
+    training: dict[str, Any] | None
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint; the file that stands there is replaced only by a complete one."""
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "selfalign_version": __version__,
+        **{name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__},
+        "recipe": checkpoint.recipe.model_dump(),
+    }
+    with replacing(path) as temporary:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as fault:  # torch's zip writer reports a full disk without an errno
+            raise OSError(28, str(fault).splitlines()[0]) from fault
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint to CPU memory.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, of another kind or from a newer version.
+    """
+    content = _read(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} is not a selfalign checkpoint",
+            "a checkpoint of the published scripts is converted by `selfalign import-checkpoint`",
+        )
+    if content.get("version") != VERSION:
+        raise CheckpointError(
+            f"{path} has checkpoint version {content.get('version')!r}; this release reads version {VERSION}",
+            f"it was written by selfalign {content.get('selfalign_version')!r}; install that release",
+        )
+    missing = [name for name in Checkpoint.__dataclass_fields__ if name not in content]
+    if missing:
+        raise CheckpointError(f"{path} lacks {', '.join(missing)}; it was not written by `selfalign train`")
+    try:
+        recipe = recipe_from_dict(content["recipe"], f"{path} (its recipe)")
+    except RecipeError as fault:
+        raise CheckpointError(fault.message, "was the checkpoint edited, or written by a newer release?") from fault
+    fields = {name: content[name] for name in Checkpoint.__dataclass_fields__}
+    return Checkpoint(**{**fields, "recipe": recipe})
+
+
+def _read(path: Path) -> object:
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist")
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; expected a checkpoint file", f"try {path / 'best.ckpt'}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError as fault:
+        raise CheckpointError(f"{path} cannot be read: permission denied") from fault
+    except pickle.UnpicklingError as fault:
+        raise CheckpointError(
+            f"{path} holds Python objects that a selfalign checkpoint never holds; nothing of it was run",
+            "a checkpoint of the published scripts is converted by `selfalign import-checkpoint`",
+        ) from fault
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError,
+            zipfile.BadZipFile, UnicodeDecodeError, MemoryError, AssertionError, OverflowError) as fault:
+        raise CheckpointError(f"{path} is damaged or not a checkpoint", "copy or train it again") from fault
+
+
+def load_state(module: torch.nn.Module, state: Any, *, what: str) -> None:
+    """Load a state dict strictly; list every missing, unexpected or misshapen weight in one error.
+
+    Args:
+        module: where the weights go.
+        state: names to tensors.
+        what: name of the file, for the message.
+    """
+    own = module.state_dict()
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{what} holds no weights")
+    faults = [f"missing weight {name}" for name in own if name not in state]
+    faults += [f"unexpected weight {name}" for name in state if name not in own]
+    for name, value in own.items():
+        found = state.get(name)
+        if name in state and not isinstance(found, torch.Tensor):
+            faults.append(f"{name} is not a tensor")
+        elif isinstance(found, torch.Tensor) and found.shape != value.shape:
+            faults.append(f"{name} has shape {tuple(found.shape)}; the model needs {tuple(value.shape)}")
+    if faults:
+        shown = "\n".join(f"  {fault}" for fault in faults[:20])
+        more = f"\n  … and {len(faults) - 20} more" if len(faults) > 20 else ""
+        raise CheckpointError(f"{what} does not fit its model:\n{shown}{more}")
+    module.load_state_dict(state)

@@ -1,0 +1,75 @@
+"""One optimizer step: encode both sides, compute the named terms, clip, step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from selfalign_cli.encodings import PairBatch
+from selfalign_cli.engine.build import ParameterGroups
+from selfalign_cli.losses.objective import Objective
+from selfalign_cli.models.retrieval import RetrievalModel
+
+NORM_FLOOR = 1e-6  # Reference: torch's clip_grad_norm_ divides by norm + 1e-6
+
+
+def train_step(
+    model: RetrievalModel,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    groups: ParameterGroups,
+    batch: PairBatch,
+    *,
+    grad_clip_norm: float,
+    warmup: bool = False,
+    freeze_prototypes: bool = False,
+    captioner_twice: bool = False,
+) -> dict[str, Tensor]:
+    """Take one step and return the loss terms, unweighted, with `total` and `grad_norm` (length before clipping).
+
+    Args:
+        model, objective, optimizer, groups: what is trained; model and objective are in training mode.
+        batch: the pairs, on the device of the model.
+        grad_clip_norm: largest total gradient length; 0 for none.
+        warmup: hinge on the mean violation.
+        freeze_prototypes: drop the prototypes' gradient after clipping, where it still counts (M9).
+        captioner_twice: count, clip and step the caption generator twice, as the released parameter list does (O1).
+    """
+    images = model.encode_image(batch.images)
+    texts = model.encode_text(batch.texts)
+    terms = objective(images, texts, batch, warmup=warmup)
+    optimizer.zero_grad(set_to_none=True)
+    terms["total"].backward()
+    norm = clip_gradients(groups, grad_clip_norm, captioner_twice=captioner_twice)
+    if freeze_prototypes and objective.concept is not None:
+        objective.concept.prototypes.grad = None
+    optimizer.step()
+    if captioner_twice:
+        _step_again(optimizer, groups)
+    return {**{name: term.detach() for name, term in terms.items()}, "grad_norm": norm}
+
+
+def clip_gradients(groups: ParameterGroups, limit: float, *, captioner_twice: bool) -> Tensor:
+    """Scale all gradients by limit / (length + 1e-6) if that is below 1, and return the length before scaling."""
+    once = _gradients([*groups.main, *groups.bert])
+    captioner = _gradients(groups.captioner)
+    norm = nn.utils.get_total_norm([*once, *captioner, *(captioner if captioner_twice else [])])
+    if limit > 0:
+        factor = (limit / (norm + NORM_FLOOR)).clamp(max=1.0)
+        torch._foreach_mul_([*once, *captioner], factor)
+        if captioner_twice and captioner:
+            torch._foreach_mul_(captioner, factor)
+    return norm
+
+
+def _gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+def _step_again(optimizer: torch.optim.Optimizer, groups: ParameterGroups) -> None:
+    """Step the caption generator once more with the same gradients; Adam passes over what has none."""
+    for parameter in [*groups.main, *groups.bert]:
+        parameter.grad = None
+    optimizer.step()

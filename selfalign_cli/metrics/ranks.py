@@ -1,0 +1,190 @@
+"""The rank of every query in both directions, from one blocked pass over scores that are never held or sorted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from selfalign_cli.errors import DataError
+from selfalign_cli.metrics.copies import Arrangement, arrange, first_equal_rows
+from selfalign_cli.metrics.score_blocks import Model, check_models, matrix_blocks, vector_blocks
+from selfalign_cli.metrics.sweep import Sweep, Tally, compare, own_scores
+from selfalign_cli.similarity import Similarity
+
+CAPTION_BYTES = 96 << 20
+"""Memory for one block of caption vectors, over all models."""
+PRODUCT_ROWS = 256
+"""Rows of one matrix product, views counted: large enough for a fast product, small enough for the cache."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Where each query finds what it looks for; 0 is the first place. All tensors on the CPU.
+
+    Attributes:
+        i2t_rank: (N,) int64, captions of other pictures that score at least the picture's best own caption.
+        t2i_rank: (M,) int64, other pictures that score at least the caption's own.
+        i2t_top1: (N,) int64, caption in the first place: a wrong one when it ties with the best own.
+        t2i_top1: (M,) int64, picture in the first place, likewise.
+        i2t_score: (N,) score of that caption.
+        t2i_score: (M,) score of that picture.
+        image_of_caption: (M,) int64, the truth the ranks are about.
+    """
+
+    i2t_rank: Tensor
+    t2i_rank: Tensor
+    i2t_top1: Tensor
+    t2i_top1: Tensor
+    i2t_score: Tensor
+    t2i_score: Tensor
+    image_of_caption: Tensor
+
+
+@torch.no_grad()
+def rank_vectors(
+    models: Sequence[Model],
+    image_of_caption: Tensor,
+    *,
+    weights: Sequence[float] | None = None,
+    kind: Similarity = "dot",
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    image_block: int | None = None,
+    caption_block: int | None = None,
+) -> Ranks:
+    """Rank all captions for each picture and all pictures for each caption; ties count against the model.
+
+    Exact copies (equal rows in every model) are multiplied once and their score is handed to each of them, so a tie
+    between copies holds by construction, whatever the order of additions inside a matrix product. A query's own
+    score is read from the very product that its competitors are read from, or from a repetition of it.
+
+    Args:
+        models: picture and caption vectors of each model; several make an ensemble, the weighted mean of scores.
+        image_of_caption: (M,) int64 row of each caption's picture: any order, any number of captions per picture.
+        weights: one per model, normalised to sum 1; None for equal weights.
+        kind: the similarity.
+        device: where blocks are scored.
+        dtype: precision of the scores, float32 or float64.
+        image_block: distinct pictures scored at once; None chooses.
+        caption_block: distinct captions scored at once; None chooses.
+
+    Returns:
+        Ranks, the same whatever the block sizes, but for rounding of scores that are nearly equal.
+
+    Raises:
+        DataError: a picture without captions, counts or widths that differ, values or scores that are not finite.
+    """
+    counts = check_models(models, kind)
+    truth = _checked_truth(image_of_caption, *counts)
+    shares = _normalised(weights, len(models))
+    width = sum(captions.pooled.shape[1] + captions.shared.shape[1] for _, captions in models)
+    views = max(images.pooled.shape[1] for images, _ in models)
+    sides = ([images for images, _ in models], [captions for _, captions in models])
+    copies = [first_equal_rows([part for v in side for part in (v.pooled, v.shared)], dtype) for side in sides]
+    return _swept(
+        Sweep(
+            blocks=vector_blocks(models, shares, kind=kind, device=torch.device(device), dtype=dtype),
+            images=arrange(copies[0], torch.arange(counts[0])),
+            captions=arrange(copies[1], torch.argsort(truth, stable=True)),
+            image_of_caption=truth,
+            image_block=image_block or max(16, PRODUCT_ROWS // views),
+            caption_block=caption_block or _caption_block(width * dtype.itemsize),
+            device=torch.device(device),
+            dtype=dtype,
+        )
+    )
+
+
+@torch.no_grad()
+def rank_matrix(scores: Tensor, image_of_caption: Tensor) -> Ranks:
+    """The same from a score matrix that is already there.
+
+    Args:
+        scores: (N, M), pictures in rows, captions in columns; larger is better. It is not changed.
+        image_of_caption: (M,) int64.
+
+    Raises:
+        DataError: as `rank_vectors`.
+    """
+    images, captions = scores.shape
+    truth = _checked_truth(image_of_caption, images, captions)
+    rows = torch.arange(images)
+    columns = torch.arange(captions)
+    return _swept(
+        Sweep(
+            blocks=matrix_blocks(scores),
+            images=arrange(rows, rows),
+            captions=arrange(columns, torch.argsort(truth, stable=True)),
+            image_of_caption=truth,
+            image_block=PRODUCT_ROWS,
+            caption_block=4096,
+            device=scores.device,
+            dtype=scores.dtype,
+        )
+    )
+
+
+def _swept(sweep: Sweep) -> Ranks:
+    """Sweep, and go from arranged numbers back to data-set rows."""
+    own, kept = own_scores(sweep)
+    truth = sweep.image_of_caption
+    count = len(sweep.images.rows)
+    best_own = own.new_full((count,), -torch.inf).scatter_reduce(0, truth.to(own.device), own, "amax")
+    of_images, of_captions = compare(sweep, own, best_own, kept)
+    is_best = (own == best_own[truth.to(own.device)]).cpu()
+    first_best = torch.full((count,), len(truth)).scatter_reduce(
+        0, truth[is_best], is_best.nonzero().squeeze(1), "amin"
+    )
+    i2t_rank, i2t_top1, i2t_score = _placed(of_images, sweep.images, sweep.captions, first_best)
+    t2i_rank, t2i_top1, t2i_score = _placed(of_captions, sweep.captions, sweep.images, truth)
+    return Ranks(i2t_rank, t2i_rank, i2t_top1, t2i_top1, i2t_score, t2i_score, truth)
+
+
+def _placed(
+    tally: Tally, queries: Arrangement, candidates: Arrangement, right: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rank, first place and its score in data-set order; `right` is each query's best right candidate."""
+    rank, best, candidate, own = (
+        torch.empty_like(part, device="cpu").index_copy_(0, queries.rows, part.cpu())
+        for part in (tally.count, tally.best, tally.candidate, tally.own)
+    )
+    found = rank == 0
+    wrong = candidates.rows[candidate.clamp(min=0)]
+    return rank, torch.where(found, right, wrong), torch.where(found, own, best)
+
+
+def _checked_truth(image_of_caption: Tensor, images: int, captions: int) -> Tensor:
+    """(M,) int64 on the CPU, within range, reaching every picture; else a DataError."""
+    truth = image_of_caption.detach().to(device="cpu", dtype=torch.int64)
+    if truth.shape != (captions,):
+        raise DataError(f"image_of_caption has shape {tuple(truth.shape)}; expected ({captions},), one per caption")
+    if images == 0 or captions == 0:
+        raise DataError(f"nothing to rank: {images} pictures, {captions} captions")
+    outside = ((truth < 0) | (truth >= images)).nonzero()
+    if len(outside):
+        row = int(outside[0])
+        raise DataError(f"caption row {row} belongs to picture row {int(truth[row])}; expected 0 to {images - 1}")
+    without = (torch.bincount(truth, minlength=images) == 0).nonzero()
+    if len(without):
+        raise DataError(
+            f"{len(without):,} of {images:,} pictures have no caption, the first is picture row {int(without[0])}",
+            "leave out these pictures, or add their captions",
+        )
+    return truth
+
+
+def _normalised(weights: Sequence[float] | None, models: int) -> list[float]:
+    """Weights of sum 1."""
+    if weights is None:
+        return [1.0 / models] * models
+    if len(weights) != models or any(not 0 <= weight < float("inf") for weight in weights) or sum(weights) <= 0:
+        raise DataError(f"ensemble weights are {list(weights)}; expected {models} numbers >= 0, not all 0")
+    return [weight / sum(weights) for weight in weights]
+
+
+def _caption_block(row_bytes: int) -> int:
+    """Captions whose vectors fit in `CAPTION_BYTES`: a multiple of 64, between 256 and 8,192."""
+    return min(8192, max(256, CAPTION_BYTES // max(1, row_bytes) // 64 * 64))

@@ -1,0 +1,42 @@
+"""The whole retrieval model: an image encoder, a text encoder, and SelfAlign on top of both."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from selfalign_cli.encodings import Encoding, HostEncoding, ImageBatch, RetrievalVectors, TextBatch
+from selfalign_cli.models.selfalign import SelfAlign
+
+
+class RetrievalModel(nn.Module):
+    """Two encoders that never see each other, so that a search is one inner product.
+
+    Args:
+        image: ImageBatch -> HostEncoding with pooled (B, V, D).
+        text: TextBatch -> HostEncoding with pooled (B, D).
+        selfalign: the context module; None for the host alone.
+    """
+
+    def __init__(self, image: nn.Module, text: nn.Module, selfalign: SelfAlign | None) -> None:
+        super().__init__()
+        self.image = image
+        self.text = text
+        self.selfalign = selfalign
+
+    def encode_image(self, images: ImageBatch) -> Encoding:
+        """Encode B pictures."""
+        host: HostEncoding = self.image(images)
+        if self.selfalign is None:
+            return Encoding(host, None, RetrievalVectors(host.pooled, _empty_block(host.pooled)))
+        return Encoding(host, *self.selfalign.encode_image(host))
+
+    def encode_text(self, texts: TextBatch) -> Encoding:
+        """Encode B captions."""
+        host: HostEncoding = self.text(texts)
+        if self.selfalign is None:
+            return Encoding(host, None, RetrievalVectors(host.pooled, _empty_block(host.pooled)))
+        return Encoding(host, *self.selfalign.encode_text(host))
+
+
+def _empty_block(pooled: Tensor) -> Tensor:
+    return pooled.new_zeros(len(pooled), 0)

@@ -1,0 +1,117 @@
+"""VSRN with SelfAlign against the released code: outputs, losses, gradients, one and five optimizer steps."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from support.golden import PRECISIONS, difference, golden_root, model_cases, rounding_allowance, settings, tensors, under
+from support.golden_models import GoldenModel, expected_state, vsrn_batch
+
+CASES = model_cases("Rs_GCN_1")
+EVAL = {"f64": 1e-10, "f32": 3e-6}
+LOSS = {"f64": 1e-10, "f32": 2e-5}
+GRADIENT = {"f64": 1e-10, "f32": 5e-5}
+ZERO_GRADIENT = {"f64": 1e-10, "f32": 1e-3}  # gradients that are zero in theory
+STEP = {("f64", 1): 1e-10, ("f64", 5): 1e-8, ("f32", 1): 4e-5, ("f32", 5): 3e-4}
+ZERO_GRADIENT_STEP = {"f64": 1e-8}  # in float32 they differ by up to 2 learning rates a step (MODELS.md 7)
+
+pytestmark = [
+    pytest.mark.parametrize("case", CASES),
+    pytest.mark.parametrize("precision", PRECISIONS),
+]
+
+
+@cache
+def model(case: str, precision: str, relu: bool = True) -> GoldenModel:
+    built = GoldenModel(golden_root() / case, PRECISIONS[precision], relu=relu)
+    return built
+
+
+def outputs(golden: GoldenModel, index: int, *, halved: bool) -> dict[str, torch.Tensor]:
+    """What the published encoders return, under their names."""
+    batch = vsrn_batch(golden.folder, index, golden.dtype)
+    with torch.no_grad():
+        images, texts = golden.model.encode_image(batch.images), golden.model.encode_text(batch.texts)
+    assert images.context is not None
+    assert texts.context is not None
+    assert images.host.regions is not None
+    half = 0.5 if halved else 1.0
+    return {
+        "img_emb": images.host.pooled[:, 0],
+        "cap_emb": texts.host.pooled,
+        "gcn_img_emd": images.host.regions,
+        "img_loc_feas": images.host.concepts,
+        "cap_loc_feas": texts.host.concepts,
+        "img_atd_glo": images.context.guide,
+        "cap_atd_glo": texts.context.guide,
+        "img_locals": images.context.locals * half,
+        "cap_locals": texts.context.locals,
+        "img_ctx_fea": images.context.context * half,
+        "cap_ctx_fea": texts.context.context,
+        "retrieval_img": images.vectors.concatenated()[:, 0],
+        "retrieval_cap": texts.vectors.concatenated(),
+    }
+
+
+def assert_outputs(found: dict[str, torch.Tensor], file: Path, precision: str, part: str = "") -> None:
+    expected = under(tensors(file), precision + part)
+    exact = under(tensors(file), "f64" + part)
+    assert expected
+    allowed = {name: rounding_allowance(value, exact[name], EVAL[precision]) for name, value in expected.items()}
+    gaps = {name: difference(found[name], value) for name, value in expected.items()}
+    assert all(gap <= allowed[name] for name, gap in gaps.items()), (gaps, allowed)
+
+
+def test_golden_evaluation_outputs(case: str, precision: str) -> None:
+    golden = model(case, precision).start(training=False)
+    expected = under(tensors(golden.folder / "eval.safetensors"), precision)
+    batches = sorted({name.split(".")[0] for name in expected})
+    assert batches
+    for batch in batches:
+        found = outputs(golden, int(batch.removeprefix("batch")), halved=True)
+        assert_outputs(found, golden.folder / "eval.safetensors", precision, f".{batch}")
+
+
+def test_golden_training_outputs(case: str, precision: str) -> None:
+    golden = model(case, precision).start(training=True)
+    assert_outputs(outputs(golden, 0, halved=False), golden.folder / "train.safetensors", precision)
+
+
+def test_golden_outputs_without_context_relu(case: str, precision: str) -> None:
+    golden = model(case, precision, relu=False).start(training=False)
+    assert_outputs(outputs(golden, 0, halved=True), golden.folder / "ctx_relu_0.safetensors", precision, ".eval")
+
+
+def test_golden_losses_without_context_relu(case: str, precision: str) -> None:
+    golden = model(case, precision, relu=False).start(training=True)
+    expected = settings(golden.folder / "meta.json")["ctx_relu_0_losses"][precision]
+    golden.assert_losses(golden.step(vsrn_batch(golden.folder, 0, golden.dtype)), expected, LOSS[precision])
+
+
+def test_golden_gradients(case: str, precision: str) -> None:
+    path = golden_root() / case / f"grads_{precision}.safetensors"
+    golden = model(case, precision).start(training=True)
+    golden.backward(vsrn_batch(golden.folder, 0, golden.dtype))
+    golden.assert_gradients(path, GRADIENT[precision], noise=ZERO_GRADIENT[precision])
+
+
+@pytest.mark.parametrize("twice", [True, False], ids=["published", "dedup"])
+def test_golden_optimizer_steps(case: str, precision: str, twice: bool) -> None:
+    golden = model(case, precision).start(training=True)
+    suffix = precision if twice else f"dedup_{precision}"
+    losses = settings(golden.folder / "meta.json")["losses_per_step"][precision if twice else f"{precision}_dedup"]
+    assert losses
+    for index, expected in enumerate(losses):
+        terms = golden.step(vsrn_batch(golden.folder, index, golden.dtype), captioner_twice=twice)
+        # Losses of later steps carry the parameter differences of the steps before.
+        golden.assert_losses(terms, expected, LOSS[precision] * (1 if index == 0 else 100))
+        path = golden.folder / f"step{index + 1}_{suffix}.safetensors"
+        if path.exists():
+            golden.assert_state(
+                expected_state(path, golden.dtype),
+                tolerance=STEP[precision, index + 1],
+                zero_gradient_tolerance=ZERO_GRADIENT_STEP.get(precision, 2 * golden.learning_rate * (index + 1)),
+            )

@@ -1,0 +1,74 @@
+"""Read the golden folder: numbers of the released programs, in float32 and float64."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+PRECISIONS = {"f64": torch.float64, "f32": torch.float32}
+
+
+def golden_root() -> Path:
+    """The folder named by SELFALIGN_GOLDEN, or the copy beside the tests."""
+    return Path(os.environ.get("SELFALIGN_GOLDEN", Path(__file__).parents[1] / "golden"))
+
+
+def model_cases(host_mark: str) -> list[str]:
+    """Names of the model cases whose image encoder has a parameter that starts with `host_mark`."""
+    cases = []
+    for meta in sorted(golden_root().glob("*/meta.json")):
+        state = meta.parent / "init.safetensors"
+        if state.exists() and any(name.startswith(f"img_enc.{host_mark}") for name in tensors(state)):
+            cases.append(meta.parent.name)
+    return cases
+
+
+def tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file."""
+    return load_file(path)
+
+
+def settings(path: Path) -> Any:
+    """The JSON beside a file of tensors, or a JSON file itself."""
+    return json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+
+
+def under(found: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Tensors whose name starts with `prefix.`, without it."""
+    return {name[len(prefix) + 1 :]: value for name, value in found.items() if name.startswith(prefix + ".")}
+
+
+def unit_cases(name: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Tensor]]]:
+    """Cases of a single-module file: name, settings, tensors without the case's name."""
+    path = golden_root() / "units" / f"{name}.safetensors"
+    found = tensors(path)
+    for case, options in settings(path)["cases"].items():
+        yield case, options, under(found, case) or found
+
+
+def widen(state: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Convert the floating tensors of a state."""
+    return {name: value.to(dtype) if value.is_floating_point() else value for name, value in state.items()}
+
+
+def difference(found: Tensor, expected: Tensor) -> float:
+    """Largest absolute difference; NaN counts as infinite."""
+    assert found.shape == expected.shape, f"shape {tuple(found.shape)} against {tuple(expected.shape)}"
+    gap = (found.detach().double() - expected.double()).abs()
+    return float(gap.nan_to_num(nan=float("inf")).max()) if gap.numel() else 0.0
+
+
+def rounding_allowance(expected: Tensor, exact: Tensor, documented: float) -> float:
+    """How far a single-precision result may lie from the golden one.
+
+    MODELS.md section 11 documents the agreement of two releases of one library; another order of the same sums may
+    differ by as much as the golden result itself differs from double precision, times a small factor.
+    """
+    return max(documented, 4 * difference(expected, exact))

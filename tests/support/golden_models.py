@@ -1,0 +1,156 @@
+"""Build our models from a golden case and compare them, parameter by parameter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from support.golden import difference, rounding_allowance, settings, tensors, under, widen
+from torch import Tensor
+
+from selfalign_cli.encodings import ImageBatch, PairBatch, TextBatch
+from selfalign_cli.engine.build import build_model, build_objective, build_optimizer, parameter_groups
+from selfalign_cli.engine.published_options import recipe_from_published
+from selfalign_cli.engine.step import train_step
+from selfalign_cli.models import published_names as names
+
+# What the golden files call a state, the rules that rename it, and where it lives here.
+VSRN_STATES = {
+    "img_enc": (names.side_rules(names.VSRN_IMAGE, side="image"), "model"),
+    "txt_enc": (names.side_rules(names.VSRN_TEXT, side="text"), "model"),
+    "region_loss": (names.PROTOTYPES, "objective.concept"),
+    "caption_model": (names.CAPTIONER, "objective.captioner"),
+}
+LOSS_NAMES = {
+    "retrieval": "ranking",
+    "ranking": "ranking",
+    "caption": "captioning",
+    "diversity": "diversity",
+    "lca": "concept",
+    "cra_v2t": "context_image",
+    "cra_t2v": "context_text",
+    "total": "total",
+    "grad_norm": "grad_norm",
+}
+
+
+def states() -> dict[str, tuple[names.Rules, str]]:
+    return VSRN_STATES
+
+
+def expected_state(path: Path, dtype: torch.dtype) -> dict[str, Tensor]:
+    """A golden state under our names, such as `model.image.fc.weight`."""
+    found = widen(tensors(path), dtype)
+    renamed: dict[str, Tensor] = {}
+    for theirs, (rules, ours) in states().items():
+        part, unknown = names.rename_state(under(found, theirs), rules)
+        assert not unknown
+        renamed.update({f"{ours}.{name}": value for name, value in part.items()})
+    assert len(renamed) == len(found)
+    return renamed
+
+
+def vsrn_batch(folder: Path, index: int, dtype: torch.dtype) -> PairBatch:
+    found = under(tensors(folder / "inputs.safetensors"), f"batch{index}")
+    pairs = torch.arange(len(found["images"]))
+    images = found["images"].to(dtype)
+    ids, lengths = found["captions"], found["lengths"]
+    mask = torch.arange(ids.shape[1]) < lengths.unsqueeze(1)
+    return PairBatch(
+        ImageBatch(images, torch.ones(images.shape[:2], dtype=torch.bool), pairs), TextBatch(ids, mask), pairs
+    )
+
+
+class GoldenModel:
+    """One golden case as our model, objective and optimizer."""
+
+    def __init__(self, folder: Path, dtype: torch.dtype, *, relu: bool = True) -> None:
+        self.folder, self.dtype = folder, dtype
+        self.meta = settings(folder / "meta.json")
+        options = {**self.meta["opt"], "ctx_relu": int(relu), "ctx_fc_relu": int(relu)}
+        self.initial = expected_state(folder / "init.safetensors", dtype)
+        recipe = recipe_from_published(options, selfalign=True, captioner=True)
+        vocab_size = options.get("vocab_size")
+        features = tensors(folder / "inputs.safetensors")["batch0.images"].shape[-1]
+        self.recipe = recipe
+        self.model = build_model(recipe, feature_dim=features, vocab_size=vocab_size, bert=None).to(dtype)
+        self.objective = build_objective(recipe, vocab_size=vocab_size).to(dtype)
+        self.learning_rate = recipe.optim.learning_rate
+        self.zero_gradient = {self._rename(name) for name in self.meta["zero_gradient_params"]}
+
+    def start(self, *, training: bool) -> GoldenModel:
+        """Go back to the start state with a fresh optimizer."""
+        for name, module in (("model", self.model), ("objective", self.objective)):
+            module.load_state_dict(under(self.initial, name))
+            module.train(training)
+            module.zero_grad()
+        self.groups = parameter_groups(self.model, self.objective)
+        self.optimizer = build_optimizer(self.recipe, self.groups)
+        return self
+
+    def step(self, batch: PairBatch, *, captioner_twice: bool = True, freeze_prototypes: bool = False) -> dict[str, Tensor]:
+        return train_step(
+            self.model,
+            self.objective,
+            self.optimizer,
+            self.groups,
+            batch,
+            grad_clip_norm=self.recipe.optim.grad_clip_norm,
+            captioner_twice=captioner_twice,
+            freeze_prototypes=freeze_prototypes,
+        )
+
+    def backward(self, batch: PairBatch) -> None:
+        images, texts = self.model.encode_image(batch.images), self.model.encode_text(batch.texts)
+        self.objective(images, texts, batch, warmup=False)["total"].backward()
+
+    def parameters(self) -> dict[str, Tensor]:
+        return {
+            **{f"model.{name}": value for name, value in self.model.named_parameters()},
+            **{f"objective.{name}": value for name, value in self.objective.named_parameters()},
+        }
+
+    def assert_losses(self, terms: dict[str, Tensor], expected: dict[str, float], tolerance: float) -> None:
+        compared = {name: ours for name, ours in LOSS_NAMES.items() if name in expected}
+        gaps = {
+            name: abs(float(terms[ours]) - expected[name]) / max(1.0, abs(expected[name]))
+            for name, ours in compared.items()
+        }
+        assert {"total", "grad_norm", "lca"} <= set(gaps)
+        assert max(gaps.values()) <= tolerance, gaps
+
+    def assert_gradients(self, path: Path, tolerance: float, *, noise: float) -> None:
+        """`noise` bounds the gradients that are zero in theory, where single precision leaves rounding only."""
+        expected = expected_state(path, self.dtype)
+        exact = expected_state(path.with_name(path.name.replace("f32", "f64")), torch.float64)
+        parameters = {name: value for name, value in self.parameters().items() if value.requires_grad}
+        assert set(expected) == set(parameters)
+        faults = {}
+        for name, value in expected.items():
+            gap = difference(_gradient(parameters[name]), value)
+            if gap > (noise if name in self.zero_gradient else rounding_allowance(value, exact[name], tolerance)):
+                faults[name] = gap
+        assert not faults, faults
+
+    def assert_state(self, expected: dict[str, Tensor], *, tolerance: float, zero_gradient_tolerance: float) -> None:
+        found = {
+            **{f"model.{name}": value for name, value in self.model.state_dict().items()},
+            **{f"objective.{name}": value for name, value in self.objective.state_dict().items()},
+        }
+        faults = {}
+        for name, value in expected.items():
+            loose = name in self.zero_gradient or name.endswith("running_mean")
+            limit = max(tolerance, zero_gradient_tolerance) if loose else tolerance
+            gap = difference(found[name], value)
+            if gap > limit:
+                faults[name] = gap
+        assert not faults, faults
+
+    def _rename(self, name: str) -> str:
+        theirs = name.split(".")[0]
+        rules, ours = states()[theirs]
+        return f"{ours}.{names.rename(name[len(theirs) + 1 :], rules)}"
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
