@@ -1,12 +1,17 @@
-"""How a recipe names a BERT: a folder on this machine, or a model of the Hugging Face hub."""
+"""What loading a BERT and loading its tokenizer share: how a recipe names them; keeping `transformers` quiet."""
 
 from __future__ import annotations
 
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from selfalign_cli.errors import DataError
 
 HUB_MARK = "hub:"
+_OWNER_AND_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 def local_folder(source: str) -> Path | None:
@@ -29,13 +34,31 @@ def local_folder(source: str) -> Path | None:
     if path.exists():
         raise DataError(f"{source} is a file; expected the folder that holds BERT's files")
     if "/" in source or "\\" in source or source.startswith((".", "~")):
-        raise DataError(
-            f"there is no folder {source}; expected one that holds BERT's files",
-            f"to take a model from the Hugging Face hub, write {HUB_MARK}{source.strip('./~')}",
-        )
+        hint = "check the path; relative ones start at the working directory"
+        if _OWNER_AND_NAME.fullmatch(source):
+            hint += f". A model of the Hugging Face hub is written {HUB_MARK}{source}"
+        raise DataError(f"there is no folder {source}; expected one that holds BERT's files", hint)
     return None
 
 
 def hub_name(source: str) -> str:
     """Name of a hub model, without the mark."""
     return source.removeprefix(HUB_MARK)
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep the reports, warnings and bars of `transformers` off the user's screen."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()

@@ -6,7 +6,6 @@ single region is read. `features.py` describes the layout.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from selfalign_cli.data.array_in_file import ArrayInFile, Extent, Identity, identity
 from selfalign_cli.errors import DataError
 
 FORMAT = "selfalign-features"
@@ -28,20 +28,6 @@ MAKE_IT = "make the file again with: selfalign convert-features SOURCE --out FIL
 
 # What h5py raises for damaged files, by experiment: the C library's complaints arrive as any of these.
 _LIBRARY_FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError, OverflowError)
-
-
-@dataclass(frozen=True)
-class Extent:
-    """Where a contiguous array lies inside the file: byte offset, shape and numpy type."""
-
-    offset: int
-    shape: tuple[int, int]
-    dtype: str
-
-    @property
-    def end(self) -> int:
-        """First byte behind the array."""
-        return self.offset + self.shape[0] * self.shape[1] * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -74,13 +60,7 @@ class Structure:
     content_hash: str
     source: str
     created_by: str
-    identity: tuple[int, int, int]
-
-
-def identity(path: Path) -> tuple[int, int, int]:
-    """Size, time of change and inode of a file."""
-    status = os.stat(path)
-    return status.st_size, status.st_mtime_ns, status.st_ino
+    identity: Identity
 
 
 def read_structure(path: Path) -> Structure:
@@ -223,9 +203,9 @@ def _extent(file: h5py.File, name: str, path: Path, types: tuple[str, ...]) -> E
     extent = Extent(int(offset), (int(found.shape[0]), int(found.shape[1])), str(found.dtype))
     if extent.end > path.stat().st_size:
         raise _fault(path, f"is cut short: {name} should end at byte {extent.end:,}")
-    mapped = np.memmap(path, dtype=extent.dtype, mode="r", offset=extent.offset, shape=extent.shape)
+    stored = ArrayInFile(path, extent, identity(path))
     for row in (0, extent.shape[0] - 1):
-        if mapped[row].tobytes() != found[row].tobytes():
+        if stored.rows(row, row + 1).tobytes() != found[row].tobytes():
             raise _fault(path, f"stores {name} in a way that this program does not know")
     return extent
 

@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 
 from selfalign_cli import __version__
-from selfalign_cli.data.atomic import replacing
 from selfalign_cli.data.feature_layout import FORMAT, VERSION
+from selfalign_cli.data.hdf5_output import hdf5_output
 from selfalign_cli.data.record_checks import check_record, record_fault
 from selfalign_cli.data.records import ImageRecord
 from selfalign_cli.errors import DataError
@@ -58,14 +58,15 @@ def write_feature_file(
     path = Path(path)
     if not overwrite and path.exists():
         raise DataError(f"{path} exists already", "pass --overwrite to replace it, or choose another name")
-    stream = iter(records)
-    first = next(stream, None)
+    pictures = iter(records)
+    first = next(pictures, None)
     if first is None or total_images < 1:
         raise DataError(f"no pictures to write to {path}: {source or 'the source'} is empty")
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with hdf5_output(path) as (file, stream):
         writer = _Writer(file, first, total_images, total_regions, feature_dim, dtype)
-        for record in chain([first], stream):
+        for record in chain([first], pictures):
             writer.add(record)
+            stream.raise_fault()
             if on_image is not None:
                 on_image(writer.images)
         content_hash = writer.finish()
@@ -77,7 +78,6 @@ def write_feature_file(
             feature_dim=feature_dim,
             content_hash=content_hash,
         )
-        file.flush()
     return content_hash
 
 

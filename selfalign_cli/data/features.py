@@ -12,8 +12,8 @@
     /splits/<name>   (2,) int64: first image row and the one behind the last; splits do not overlap
     attributes       format, version, created_by, source, feature_dim, content_hash
 
-The large arrays lie in one piece, so they are read through a memory map: no HDF5 handle stays open, batches are plain
-copies, and a reader can be sent to another process.
+The large arrays lie in one piece, so rows are read by their position in the file: no HDF5 handle stays open, batches
+are read straight into their tensors, and a reader can be sent to another process.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from selfalign_cli.data.feature_layout import Extent, identity, read_structure, read_texts
+from selfalign_cli.data.array_in_file import ArrayInFile, expect_unchanged
+from selfalign_cli.data.feature_layout import read_structure, read_texts
 from selfalign_cli.data.feature_writer import write_feature_file
 from selfalign_cli.data.records import ImageRecord
-from selfalign_cli.errors import DataError, RunError
+from selfalign_cli.errors import DataError
 
 __all__ = ["FeatureFile", "ImageRecord", "write_feature_file"]
 
@@ -47,11 +48,13 @@ class FeatureFile:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self._structure = read_structure(self.path)
+        self._structure = found = read_structure(self.path)
+        self._regions = ArrayInFile(self.path, found.features, found.identity)
+        self._boxes = None if found.boxes is None else ArrayInFile(self.path, found.boxes, found.identity)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave maps and texts behind: another process opens its own."""
-        return {"path": self.path, "_structure": self._structure}
+        """Leave the texts behind: another process reads its own, if it needs them."""
+        return {name: self.__dict__[name] for name in ("path", "_structure", "_regions", "_boxes")}
 
     def __len__(self) -> int:
         """Number N of pictures."""
@@ -132,23 +135,28 @@ class FeatureFile:
         """M caption ids, or None."""
         return self._texts("captions/id") if self._structure.has_caption_ids else None
 
-    @cached_property
-    def all_regions(self) -> npt.NDArray[Any]:
-        """(sum n, F) map of every region, read-only, in the stored type."""
-        return self._map(self._structure.features)
-
-    @cached_property
-    def all_boxes(self) -> npt.NDArray[np.float32] | None:
-        """(sum n, 4) map of every box, read-only, or None."""
-        return None if self._structure.boxes is None else self._map(self._structure.boxes)
-
     def regions(self, row: int) -> npt.NDArray[Any]:
-        """(n, F) regions of one picture: a view of the map, in the stored type."""
-        return self.all_regions[self.offsets[row] : self.offsets[row + 1]]
+        """(n, F) regions of one picture, in the stored type."""
+        return self._regions.rows(int(self.offsets[row]), int(self.offsets[row + 1]))
 
     def boxes(self, row: int) -> npt.NDArray[np.float32] | None:
         """(n, 4) boxes of one picture in pixels, or None."""
-        return None if self.all_boxes is None else self.all_boxes[self.offsets[row] : self.offsets[row + 1]]
+        return None if self._boxes is None else self._boxes.rows(int(self.offsets[row]), int(self.offsets[row + 1]))
+
+    def fill_regions(self, rows: npt.NDArray[np.int64], target: npt.NDArray[Any]) -> None:
+        """Read the regions of several pictures into a batch.
+
+        Args:
+            rows: (B,) image rows.
+            target: (B, R, F) array of the stored type; places behind a picture's regions are left as they are.
+        """
+        self._fill(self._regions, rows, target)
+
+    def fill_boxes(self, rows: npt.NDArray[np.int64], target: npt.NDArray[np.float32]) -> None:
+        """Read the boxes of several pictures into a (B, R, 4) batch; the file must have boxes."""
+        if self._boxes is None:
+            raise DataError(f"{self.path} has no boxes", "convert features that come with boxes")
+        self._fill(self._boxes, rows, target)
 
     def split_images(self, split: str) -> npt.NDArray[np.int64]:
         """Image rows of a split.
@@ -175,18 +183,14 @@ class FeatureFile:
         return self.splits[split]
 
     def _texts(self, name: str) -> list[str]:
-        self._expect_unchanged()
+        expect_unchanged(self.path, self._structure.identity)
         return read_texts(self.path, name)
 
-    def _map(self, extent: Extent) -> npt.NDArray[Any]:
-        self._expect_unchanged()
-        # The plain view of the map: slices of np.memmap itself cost microseconds each.
-        return np.asarray(np.memmap(self.path, extent.dtype, "r", extent.offset, extent.shape))
-
-    def _expect_unchanged(self) -> None:
-        try:
-            unchanged = identity(self.path) == self._structure.identity
-        except OSError as fault:
-            raise RunError(f"{self.path} can no longer be read: {fault.strerror}") from fault
-        if not unchanged:
-            raise RunError(f"{self.path} was replaced while in use", "start again with the new file")
+    def _fill(self, source: ArrayInFile, rows: npt.NDArray[np.int64], target: npt.NDArray[Any]) -> None:
+        starts, ends = self.offsets[rows], self.offsets[rows + 1]
+        full = bool((ends - starts == target.shape[1]).all())
+        if full and (starts[1:] == ends[:-1]).all():
+            source.read_into(int(starts[0]), target)
+            return
+        for place, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+            source.read_into(start, target[place, : end - start])

@@ -130,12 +130,16 @@ def collate_images(file: FeatureFile, rows: npt.ArrayLike) -> ImageBatch:
         DataError: a picture holds NaN or infinity; its id is named.
     """
     rows = np.asarray(rows, dtype=np.int64)
-    starts, counts = file.offsets[rows], file.offsets[rows + 1] - file.offsets[rows]
-    features = _gather(file.all_regions, starts, counts)
+    counts = file.offsets[rows + 1] - file.offsets[rows]
+    features = _padded(counts, file.feature_dim, getattr(torch, file.dtype))
+    file.fill_regions(rows, features.numpy())
+    features = features.float()
     # A finite sum proves finite terms; a large one may overflow, so look closer before complaining.
     if not torch.isfinite(features.sum()):
         _expect_finite(file, rows, features)
-    boxes = None if file.all_boxes is None else _gather(file.all_boxes, starts, counts)
+    boxes = _padded(counts, 4, torch.float32) if file.has_boxes else None
+    if boxes is not None:
+        file.fill_boxes(rows, boxes.numpy())
     mask = torch.arange(features.shape[1]) < torch.from_numpy(counts)[:, None]
     size = None if file.image_size is None else torch.from_numpy(file.image_size[rows])
     return ImageBatch(features, mask, torch.from_numpy(rows.copy()), boxes, size)
@@ -282,15 +286,11 @@ def _ignore_interrupts(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _gather(source: npt.NDArray[np.generic], starts: Rows, counts: Rows) -> Tensor:
-    """Copy runs of rows into one float32 tensor (B, longest run, width), zero behind shorter runs."""
-    longest, width = int(counts.max(initial=0)), source.shape[1]
-    ragged = bool((counts != longest).any())
-    gathered = (torch.zeros if ragged else torch.empty)(len(starts), longest, width)
-    target = gathered.numpy()
-    for row, (start, count) in enumerate(zip(starts.tolist(), counts.tolist(), strict=True)):
-        target[row, :count] = source[start : start + count]
-    return gathered
+def _padded(counts: Rows, width: int, dtype: torch.dtype) -> Tensor:
+    """Room for a batch (B, largest count, width); zeros only where something stays unfilled."""
+    longest = int(counts.max(initial=0))
+    make = torch.empty if bool((counts == longest).all()) else torch.zeros
+    return make(len(counts), longest, width, dtype=dtype)
 
 
 def _expect_finite(file: FeatureFile, rows: Rows, features: Tensor) -> None:

@@ -1,0 +1,1 @@
+"""Training, checkpoints, evaluation and export: where recipes, data and models meet."""

@@ -111,8 +111,21 @@ def _read(path: Path) -> object:
             f"{path} holds Python objects that a selfalign checkpoint never holds; nothing of it was run",
             "a checkpoint of the published scripts is converted by `selfalign import-checkpoint`",
         ) from fault
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError,
-            zipfile.BadZipFile, UnicodeDecodeError, MemoryError, AssertionError, OverflowError) as fault:
+    except (
+        RuntimeError,
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+        UnicodeDecodeError,
+        MemoryError,
+        AssertionError,
+        OverflowError,
+    ) as fault:
         raise CheckpointError(f"{path} is damaged or not a checkpoint", "copy or train it again") from fault
 
 

@@ -1,11 +1,10 @@
-"""metrics.jsonl: one JSON object a line, cut back to the checkpoint on resume; TensorBoard beside it when installed."""
+"""metrics.jsonl: one JSON object a line, cut back to the checkpoint on resume; TensorBoard beside it if installed."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from selfalign_cli.errors import RunError
@@ -35,7 +34,7 @@ class MetricsLog:
     def __enter__(self) -> MetricsLog:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *unused: object) -> None:
         self._file.close()
         if self._events is not None:
             self._events.close()

@@ -11,7 +11,12 @@ from selfalign_cli.recipe.schema import Recipe
 
 
 def recipe_from_published(
-    options: Mapping[str, Any], *, selfalign: bool, captioner: bool = False, features: str = "unknown", run: str = "runs/imported"
+    options: Mapping[str, Any],
+    *,
+    selfalign: bool,
+    captioner: bool = False,
+    features: str = "unknown",
+    run: str = "runs/imported",
 ) -> Recipe:
     """Translate published options; CAMERA is told from VSRN by its number of heads.
 

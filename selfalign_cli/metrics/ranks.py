@@ -78,7 +78,7 @@ def rank_vectors(
         DataError: a picture without captions, counts or widths that differ, values or scores that are not finite.
     """
     counts = check_models(models, kind)
-    truth = _checked_truth(image_of_caption, *counts)
+    truth = check_truth(image_of_caption, *counts)
     shares = _normalised(weights, len(models))
     width = sum(captions.pooled.shape[1] + captions.shared.shape[1] for _, captions in models)
     views = max(images.pooled.shape[1] for images, _ in models)
@@ -110,7 +110,7 @@ def rank_matrix(scores: Tensor, image_of_caption: Tensor) -> Ranks:
         DataError: as `rank_vectors`.
     """
     images, captions = scores.shape
-    truth = _checked_truth(image_of_caption, images, captions)
+    truth = check_truth(image_of_caption, images, captions)
     rows = torch.arange(images)
     columns = torch.arange(captions)
     return _swept(
@@ -125,6 +125,38 @@ def rank_matrix(scores: Tensor, image_of_caption: Tensor) -> Ranks:
             dtype=scores.dtype,
         )
     )
+
+
+def check_truth(image_of_caption: Tensor, images: int, captions: int) -> Tensor:
+    """Make sure that every caption has a picture and every picture a caption.
+
+    Args:
+        image_of_caption: picture row of each caption.
+        images: number of pictures.
+        captions: number of captions.
+
+    Returns:
+        The same, int64 and on the CPU.
+
+    Raises:
+        DataError: naming the first row at fault.
+    """
+    truth = image_of_caption.detach().to(device="cpu", dtype=torch.int64)
+    if truth.shape != (captions,):
+        raise DataError(f"image_of_caption has shape {tuple(truth.shape)}; expected ({captions},), one per caption")
+    if images == 0 or captions == 0:
+        raise DataError(f"nothing to rank: {images} pictures, {captions} captions")
+    outside = ((truth < 0) | (truth >= images)).nonzero()
+    if len(outside):
+        row = int(outside[0])
+        raise DataError(f"caption row {row} belongs to picture row {int(truth[row])}; expected 0 to {images - 1}")
+    without = (torch.bincount(truth, minlength=images) == 0).nonzero()
+    if len(without):
+        raise DataError(
+            f"{len(without):,} of {images:,} pictures have no caption, the first is picture row {int(without[0])}",
+            "leave out these pictures, or add their captions",
+        )
+    return truth
 
 
 def _swept(sweep: Sweep) -> Ranks:
@@ -154,26 +186,6 @@ def _placed(
     found = rank == 0
     wrong = candidates.rows[candidate.clamp(min=0)]
     return rank, torch.where(found, right, wrong), torch.where(found, own, best)
-
-
-def _checked_truth(image_of_caption: Tensor, images: int, captions: int) -> Tensor:
-    """(M,) int64 on the CPU, within range, reaching every picture; else a DataError."""
-    truth = image_of_caption.detach().to(device="cpu", dtype=torch.int64)
-    if truth.shape != (captions,):
-        raise DataError(f"image_of_caption has shape {tuple(truth.shape)}; expected ({captions},), one per caption")
-    if images == 0 or captions == 0:
-        raise DataError(f"nothing to rank: {images} pictures, {captions} captions")
-    outside = ((truth < 0) | (truth >= images)).nonzero()
-    if len(outside):
-        row = int(outside[0])
-        raise DataError(f"caption row {row} belongs to picture row {int(truth[row])}; expected 0 to {images - 1}")
-    without = (torch.bincount(truth, minlength=images) == 0).nonzero()
-    if len(without):
-        raise DataError(
-            f"{len(without):,} of {images:,} pictures have no caption, the first is picture row {int(without[0])}",
-            "leave out these pictures, or add their captions",
-        )
-    return truth
 
 
 def _normalised(weights: Sequence[float] | None, models: int) -> list[float]:

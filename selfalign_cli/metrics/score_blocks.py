@@ -137,13 +137,21 @@ def check_models(models: Sequence[Model], kind: Similarity) -> tuple[int, int]:
                 f"model {number} has picture vectors of width {widths[0][0]} + {widths[0][1]} "
                 f"and caption vectors of width {widths[1][0]} + {widths[1][1]}; expected equal widths"
             )
-        _require_finite(images, f"picture vectors of model {number}")
-        _require_finite(captions, f"caption vectors of model {number}")
+        require_finite(images, f"picture vectors of model {number}")
+        require_finite(captions, f"caption vectors of model {number}")
     return counts
 
 
-def _require_finite(vectors: RetrievalVectors, what: str) -> None:
-    """Raise a DataError that names the first row with NaN or infinity."""
+def require_finite(vectors: RetrievalVectors, what: str) -> None:
+    """Look for NaN and infinity.
+
+    Args:
+        vectors: of one side.
+        what: they are, for the message.
+
+    Raises:
+        DataError: naming the first row with such a value.
+    """
     for tensor in (vectors.pooled, vectors.shared):
         for start in range(0, len(tensor), FINITE_CHUNK):
             chunk = tensor[start : start + FINITE_CHUNK]

@@ -69,7 +69,7 @@ class GatedAttention(nn.Module):
 
     def _cut(self, x: Tensor) -> Tensor:
         """(B, S, D) -> (B, S, H, d)."""
-        return x.unflatten(-1, (self.heads, -1))
+        return x.view(*x.shape[:-1], self.heads, -1)
 
 
 class GatedSelfAttention(nn.Module):

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import pickle
-import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from selfalign_cli.bert_folder import HUB_MARK, hub_name, local_folder
-from selfalign_cli.errors import CheckpointError
+from selfalign_cli.bert_folder import HUB_MARK, hub_name, local_folder, quiet_transformers
+from selfalign_cli.errors import CheckpointError, RecipeError
 
 CURRENT_CONFIG = "config.json"
 OLDER_CONFIG = "bert_config.json"
@@ -70,7 +68,7 @@ def bert_from_config(config: Mapping[str, Any]) -> nn.Module:
     Raises:
         CheckpointError: `transformers` cannot build such a model.
     """
-    with _quiet():
+    with quiet_transformers():
         from transformers import AutoConfig, AutoModel
 
         try:
@@ -87,23 +85,37 @@ def seeded_bert(config: Mapping[str, Any], *, seed: int) -> nn.Module:
         return bert_from_config(config)
 
 
-def check_vocabulary(bert: nn.Module, tokens: int, *, source: str) -> None:
-    """Refuse a tokenizer with more tokens than BERT has vectors for.
+def check_limits(bert: nn.Module, *, tokens: int, max_words: int | None, source: str) -> None:
+    """Refuse a tokenizer with more tokens than BERT has vectors for, or captions longer than it has positions for.
 
     Args:
         bert: the token encoder.
         tokens: number of tokens of the tokenizer.
-        source: where the tokenizer came from, for the message.
+        max_words: longest caption in tokens.
+        source: where BERT came from, for the message.
 
     Raises:
-        CheckpointError: there are too many.
+        CheckpointError: there are too many tokens.
+        RecipeError: `max_words` is too large.
     """
+    longest = longest_caption(bert)
+    if longest is not None and max_words is not None and max_words > longest:
+        raise RecipeError(
+            f"data.max_words: {max_words} is more than the {longest} positions of the BERT in {source}",
+            f"set data.max_words: {longest}",
+        )
     vectors: int = bert.config.vocab_size  # type: ignore[union-attr, assignment]
     if tokens > vectors:
         raise CheckpointError(
             f"{source}: the tokenizer has {tokens} tokens, and BERT has vectors for {vectors}",
             "take tokenizer and weights from the same folder",
         )
+
+
+def longest_caption(bert: nn.Module) -> int | None:
+    """Number of positions a token encoder has; None when it needs none."""
+    longest = getattr(bert.config, "max_position_embeddings", None)
+    return longest if isinstance(longest, int) and longest > 0 else None
 
 
 def encoder_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -125,7 +137,7 @@ def encoder_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _load_current(name: str, *, local: bool) -> nn.Module:
-    with _quiet():
+    with quiet_transformers():
         from transformers import AutoModel
 
         try:
@@ -237,21 +249,3 @@ def _not_a_bert_folder(folder: Path) -> CheckpointError:
 
 def _first_line(fault: BaseException) -> str:
     return (str(fault).strip() or type(fault).__name__).splitlines()[0]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the reports, warnings and bars of `transformers` off the user's screen."""
-    from transformers.utils import logging
-
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()

@@ -1,4 +1,4 @@
-"""The CAMERA encoders: gated attention and views over regions; BERT and gated attention over words (MODELS.md 3, 9)."""
+"""The CAMERA encoders: gated attention and views over regions; BERT, gated attention and a mean over words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from selfalign_cli.encodings import HostEncoding, ImageBatch, TextBatch
 from selfalign_cli.errors import DataError
 from selfalign_cli.models.attention import GatedSelfAttention, ViewSummary
-from selfalign_cli.models.norm import MaskedBatchNorm, masked_mean, normalize_places, unit, zero_padding
+from selfalign_cli.models.norm import MaskedBatchNorm, masked_mean, normalize_places, unit
 from selfalign_cli.models.positions import BoxGate
 from selfalign_cli.models.vsrn import xavier_linear
 
@@ -126,7 +126,8 @@ class CameraTextEncoder(nn.Module):
         self.masked_batchnorm = masked_batchnorm
         self.masked_attention = masked_attention
         self.bert = token_encoder
-        self.pad_id, self.longest = _token_limits(token_encoder)
+        pad_id = getattr(token_encoder.config, "pad_token_id", None)
+        self.pad_id: int = pad_id if isinstance(pad_id, int) else 0
         _freeze(token_encoder, keep_trainable=finetune_bert)
         token_dim: int = token_encoder.config.hidden_size  # type: ignore[union-attr, assignment]
         self.word_map = xavier_linear(token_dim, embed_dim) if for_selfalign else nn.Linear(token_dim, embed_dim)
@@ -140,11 +141,7 @@ class CameraTextEncoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, texts: TextBatch) -> HostEncoding:
-        """Encode B captions; `concepts` and `states` are (B, W, D).
-
-        Raises:
-            DataError: captions are padded beyond what the token encoder has positions for.
-        """
+        """Encode B captions; `concepts` and `states` are (B, W, D)."""
         mean_mask, norm_mask, key_mask = (
             texts.mask if masked else None
             for masked in (self.masked_means, self.masked_batchnorm, self.masked_attention)
@@ -158,11 +155,6 @@ class CameraTextEncoder(nn.Module):
 
     def token_states(self, texts: TextBatch) -> Tensor:
         """Last hidden layer of the token encoder: (B, W, token width). Without gradient unless it is trained."""
-        if self.longest is not None and texts.ids.shape[1] > self.longest:
-            raise DataError(
-                f"captions of {texts.ids.shape[1]} tokens; this BERT has positions for {self.longest}",
-                f"set data.max_words to {self.longest} or less",
-            )
         ids = texts.ids if self.pad_id == 0 else texts.ids.masked_fill(~texts.mask, self.pad_id)
         with torch.set_grad_enabled(self.finetune_bert and torch.is_grad_enabled()):
             output = self.bert(input_ids=ids, attention_mask=texts.mask.long())
@@ -183,11 +175,3 @@ def _freeze(token_encoder: nn.Module, *, keep_trainable: bool) -> None:
     pooler = getattr(token_encoder, "pooler", None)
     if isinstance(pooler, nn.Module):
         pooler.requires_grad_(False)
-
-
-def _token_limits(token_encoder: nn.Module) -> tuple[int, int | None]:
-    """Padding id and largest number of positions (None: no limit) of a token encoder."""
-    config = token_encoder.config
-    pad_id = getattr(config, "pad_token_id", None)
-    longest = getattr(config, "max_position_embeddings", None)
-    return (pad_id if isinstance(pad_id, int) else 0), (longest if isinstance(longest, int) and longest > 0 else None)

@@ -35,4 +35,5 @@ class RegionGraphLayer(nn.Module):
         counts = mask.sum(dim=1).clamp(min=1).to(regions.dtype).view(-1, 1, 1)
         values = zero_padding(self.g(regions), mask) / counts
         affinity = self.theta(regions) @ self.phi(regions).transpose(1, 2)  # (B, R, R), row i gathers from columns
-        return regions + self.norm(self.out(affinity @ values), mask)
+        gathered: Tensor = self.norm(self.out(affinity @ values), mask)
+        return regions + gathered

@@ -116,7 +116,7 @@ class MaskedBatchNorm(nn.Module):
 
     def _train(self, rows: Tensor) -> Tensor:
         """Normalise (n, C) by their own statistics and move the running values."""
-        out, mean, variance = _NormalizeRows.apply(rows, self.weight, self.bias, self.EPS)
+        out, mean, variance = _NormalizeRows.apply(rows, self.weight, self.bias, self.EPS)  # type: ignore[no-untyped-call]
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.MOMENTUM)
             self.running_var.lerp_(variance * (len(rows) / max(1, len(rows) - 1)), self.MOMENTUM)

@@ -49,6 +49,4 @@ def box_features(boxes: Tensor, size: Tensor, mask: Tensor | None = None, *, gua
     box_width, box_height = right - left, bottom - top
     shape = box_width / (box_height.clamp(min=SMALLEST_HEIGHT) if guard else box_height)
     share = box_width * box_height / (width * height)
-    return torch.stack(
-        [left / width, top / height, box_width / width, box_height / height, shape, share], dim=-1
-    )
+    return torch.stack([left / width, top / height, box_width / width, box_height / height, shape, share], dim=-1)

@@ -29,6 +29,8 @@ VSRN_IMAGE: Rules = (
     ),
 )
 VSRN_TEXT: Rules = (("embed", "embed"), ("local_fc", "word_map"), ("rnn", "gru"))
+
+
 def _gated_attention(layers: int = 4) -> Rules:
     """Rules of CAMERA's attention, for as many layers as anybody used."""
     parts = (

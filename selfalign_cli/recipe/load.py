@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from selfalign_cli.errors import RecipeError
 from selfalign_cli.recipe.compat import PRESETS, Preset, fill_preset
-from selfalign_cli.recipe.schema import Recipe, disagreements
+from selfalign_cli.recipe.disagreements import disagreements
+from selfalign_cli.recipe.schema import Recipe
 from selfalign_cli.recipe.strict_yaml import Fault, read_yaml, spelled
 from selfalign_cli.recipe.wording import closest, explain, key_path, likeliest_host, shown
 

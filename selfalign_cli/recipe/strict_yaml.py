@@ -156,9 +156,7 @@ class _Builder:
                 continue
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != STANDARD + "str":
                 found = repr(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "a section or list"
-                self.fault(
-                    key_node, f"{path + ': ' if path else ''}expected a key, got {found} (a key is a bare word)"
-                )
+                self.fault(key_node, f"expected a key{f' of {path}' if path else ''}, got {found} (a key is a word)")
                 continue
             key, line = key_node.value, key_node.start_mark.line + 1
             full = f"{path}.{spelled(key)}" if path else spelled(key)

@@ -1,8 +1,8 @@
 """SCAN's layout: a folder with `{split}_ims.npy` (N or 5N, R, F) and `{split}_caps.txt`, one caption a line.
 
-Beside them may lie `{split}_boxes.npy`, `{split}_img_sizes.npy` and `{split}_ids.txt`. Two ways of counting are in use:
-rows are pictures and every row has k captions in a row, or rows are captions and every picture is stored five times.
-Which one it is, is decided for each split from its counts and its data, never from its name.
+Beside them may lie `{split}_boxes.npy`, `{split}_img_sizes.npy` and `{split}_ids.txt`. Two ways of counting are in
+use: rows are pictures and every row has k captions in a row, or rows are captions and every picture is stored five
+times. Which one it is, is decided for each split from its counts and its data, never from its name.
 """
 
 from __future__ import annotations
@@ -179,9 +179,10 @@ def _layout(path: Path, features: Rows, captions: int) -> tuple[int, int]:
     """Rows that stand for one picture, and captions of a picture. Only the first five rows are looked at here."""
     rows = len(features)
     if captions % rows:
+        name = path.name.removesuffix(FEATURES)
         raise DataError(
-            f"{path.with_name(path.name.replace(FEATURES, SCAN_CAPTIONS))} has {captions:,} captions for {rows:,} rows "
-            f"of {path.name}; expected a multiple of the rows",
+            f"{path.with_name(name + SCAN_CAPTIONS)} has {captions:,} captions for the {rows:,} rows of {path.name}; "
+            "expected a multiple of the rows",
             "one of the two files looks cut short; fetch it again",
         )
     if captions == rows and rows >= REPEATS and _first_unequal(features, 0) is None:
@@ -251,8 +252,8 @@ def _expect_layout(split: _Split, row: int) -> None:
             unequal = _first_unequal(rows, row) if rows is not None else None
             if unequal is not None:
                 raise DataError(
-                    f"{split.features_path}: row {unequal} differs from row {row} in its {name}, although rows come in "
-                    f"blocks of {REPEATS} equal ones",
+                    f"{split.features_path}: row {unequal} differs from row {row} in its {name}, although rows come "
+                    f"in blocks of {REPEATS} equal ones",
                     "the file is damaged or put together from two; fetch it again",
                 )
     elif split.per_image == 1 and row % REPEATS == 0 and row + REPEATS <= len(split.features):

@@ -20,7 +20,7 @@ Form = Literal["pair", "triple", "backdrop", "relation", "chain", "comparison"]
 
 CLEAR_STEP = 6  # pixels by which an object must be further left (above, ...) to be called so
 NEAR_GAP = 6  # pixels between the circles around two objects that are near each other
-MAX_SHARED = 3  # captions of five that may also be true of a turned look-alike, less one
+FREE_CAPTIONS = 2  # captions of a picture with a turned look-alike that need not say who stands where
 
 FORM_WEIGHTS: tuple[tuple[Form, int], ...] = (
     ("pair", 20),
@@ -77,9 +77,8 @@ class Claim:
         """Whether the claim is true of a scene."""
         if self.background not in (None, scene.background):
             return False
-        found = [[thing for thing in scene.things if mention.fits(thing)] for mention in self.mentions]
-        if not all(found):
-            return False
+        if not all(any(mention.fits(thing) for thing in scene.things) for mention in self.mentions):
+            return False  # the common case, sooner than by trying all orders
         return any(
             all(mention.fits(thing) for mention, thing in zip(self.mentions, things, strict=True))
             and all(related(relation, things[a], things[b]) for relation, a, b in self.relations)
@@ -113,15 +112,15 @@ def describe(scene: Scene, look_alikes: Sequence[Scene], count: int, draws: Draw
 
     Args:
         scene: what is described.
-        look_alikes: the other scenes of its group. No caption is true of one of them; except that when the scenes
-            differ by a turn, two of the captions may be.
+        look_alikes: the other scenes of its group. No caption is true of one of them; only where the scenes differ
+            by a turn, two captions may be.
         count: captions wanted.
         draws: stream of this picture.
     """
     captions: list[Caption] = []
     while len(captions) < count:
-        free = scene.difference == "turn" and len(captions) + 2 >= count
-        caption = draft(scene, scene.difference if not free else None, draws)
+        free = scene.difference == "turn" and len(captions) >= count - FREE_CAPTIONS
+        caption = draft(scene, None if free else scene.difference, draws)
         if caption is None or any(caption.text == other.text for other in captions):
             continue
         if free or not any(caption.claim.holds(other) for other in look_alikes):
@@ -174,7 +173,7 @@ def phrase(claim: Claim, form: Form, draws: Draws) -> str:
     else:
         text = f"{names[0]} {draws.one_of(('and', 'with'))} {names[1]}"
     if claim.background is not None:
-        ground = f"{with_article(claim.background)}"
+        ground = with_article(claim.background)
         return draws.one_of((f"{text} on {ground} background", f"{ground} picture of {text}"))
     return f"there is {text}" if form != "chain" and draws.chance(20) else text
 

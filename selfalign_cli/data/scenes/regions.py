@@ -21,8 +21,9 @@ from selfalign_cli.data.scenes.world import CANVAS, Scene, Thing, squared_distan
 
 REGIONS = 10
 GRID = 8
-COLOUR_WIDTH, FORM_WIDTH, EXTENT_WIDTH = 14, 18, 4
-FEATURE_WIDTH = COLOUR_WIDTH + FORM_WIDTH + EXTENT_WIDTH
+COLOUR_WIDTH, FORM_WIDTH = 12, 16
+EXTENT_STEPS = (0, 200, 400, 600)  # quarter pixels
+FEATURE_WIDTH = COLOUR_WIDTH + FORM_WIDTH + len(EXTENT_STEPS)
 DETECTOR_SEED = 20230814  # of the weights; the same for every data set, as one detector is
 WEAKEST_FIGURE = 90  # contrast (sum over channels, of 765) that counts as full, if nothing in the box stands out more
 Box = tuple[int, int, int, int]
@@ -68,9 +69,10 @@ def detect(pixels: NDArray[np.uint8], boxes: Integers) -> tuple[Integers, NDArra
     Returns:
         Boxes (N, R, 4) int64 and features (N, R, F) float32 in that order; boxes of equal contrast keep theirs.
     """
-    order = np.argsort(-contrast(box_grids(pixels, boxes)).sum((2, 3)), axis=1, kind="stable")
+    grids = box_grids(pixels, boxes)
+    order = np.argsort(-contrast(grids).sum((2, 3)), axis=1, kind="stable")
     ordered = np.take_along_axis(boxes, order[..., None], axis=1)
-    return ordered, region_features(pixels, ordered)
+    return ordered, grid_features(np.take_along_axis(grids, order[..., None, None, None], axis=1), ordered)
 
 
 def region_features(pixels: NDArray[np.uint8], boxes: Integers) -> NDArray[np.float32]:
@@ -83,22 +85,26 @@ def region_features(pixels: NDArray[np.uint8], boxes: Integers) -> NDArray[np.fl
     Returns:
         (N, R, F) float32, not negative, about 1 in size.
     """
-    grids = box_grids(pixels, boxes)
+    return grid_features(box_grids(pixels, boxes), boxes)
+
+
+def grid_features(grids: Integers, boxes: Integers) -> NDArray[np.float32]:
+    """(N, R, F) features of boxes (N, R, 4) from their (N, R, 8, 8, 3) grids."""
     strength = contrast(grids)
     peak = np.maximum(strength.max((2, 3)), WEAKEST_FIGURE)
     figure = strength * 255 // peak[..., None, None]
     whole = figure.sum((2, 3))
-    shape = figure.reshape(*figure.shape[:2], -1) * GRID * GRID - whole[..., None]
+    form = figure.reshape(*figure.shape[:2], -1) * GRID * GRID - whole[..., None]
     area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
-    covered = whole * area // (255 * GRID * GRID // 4)  # quarter pixels
-    steps = np.arange(EXTENT_WIDTH) * 200
+    extent = whole * area // (255 * GRID * GRID // 4)  # quarter pixels that the figure covers
     layers = (
-        half_colours(grids, figure) @ weights(12, COLOUR_WIDTH, 1) + weights(1, COLOUR_WIDTH, 2) * 64,
-        (shape @ weights(GRID * GRID, FORM_WIDTH, 3)) >> 9,
-        covered[..., None] - steps,
+        (half_colours(grids, figure) @ weights(12, COLOUR_WIDTH, 1) + 64 * weights(1, COLOUR_WIDTH, 2), 10),
+        (form @ weights(GRID * GRID, FORM_WIDTH, 3), 17),
+        (extent[..., None] - EXTENT_STEPS, 10),
     )
-    scaled = [np.maximum(layer, 0) / np.float64(1 << bits) for layer, bits in zip(layers, (10, 10, 8), strict=True)]
-    return np.concatenate(scaled, axis=-1).astype(np.float32)
+    # Whole numbers below 2**24 over powers of two: exact in float32.
+    scaled = [np.maximum(layer, 0).astype(np.float32) / np.float32(1 << bits) for layer, bits in layers]
+    return np.concatenate(scaled, axis=-1)
 
 
 def weights(inputs: int, outputs: int, layer: int) -> Integers:

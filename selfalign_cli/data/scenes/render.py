@@ -1,4 +1,4 @@
-"""Pixels of a scene: 64 x 64 with at most 16 colours, hard edges and one bit of grain a pixel.
+"""Pixels of a scene: 64 x 64 with at most 16 colours, hard edges and grain.
 
 All geometry is integer, so that the pixels are the same on every machine.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from selfalign_cli.data.scenes.draws import Draws
 from selfalign_cli.data.scenes.world import CANVAS, Scene
 
-GRAIN = 12  # levels of 255 above or below the surface's colour: the standard deviation of the pixel noise
+GRAIN = 12  # levels of 255 by which 2 x 2 pixels at a time are darker or lighter than their surface
 TINT = 16  # largest change of a surface's colour, per channel
 INK: dict[str, tuple[int, int, int]] = {
     "red": (206, 36, 40),
@@ -128,4 +128,4 @@ def stripes(draws: Draws) -> NDArray[np.uint8]:
     rows, columns = np.mgrid[0:CANVAS, 0:CANVAS]
     along = draws.one_of((rows, columns, rows + columns, rows - columns + CANVAS))
     width = draws.between(3, 6)
-    return ((along + draws.below(width)) // width % 2).astype(np.uint8)
+    return np.asarray((along + draws.below(width)) // width % 2, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""What is in a scene: coloured shapes of two sizes on a background, and look-alike scenes that bind the same words anew.
+"""What is in a scene: coloured shapes of two sizes on a background; and look-alikes that bind the same words anew.
 
 Half of the pictures of every split stand in groups of two or three. The scenes of a group hold the same colours, the
 same shapes, the same sizes and the same background, so a bag of words cannot tell them apart: either one attribute is
@@ -97,7 +97,7 @@ class WorldSampler:
             scenes += self._look_alikes(3 if self.draws.chance(30) else 2)
         while len(scenes) < count:
             scenes += self._placed([self._fresh_kinds()])
-        return self.draws.shuffled(scenes[:count])
+        return self.draws.shuffled(scenes)
 
     def _fresh_kinds(self) -> tuple[Kind, ...]:
         """Three to five kinds whose bag no group has."""
@@ -117,7 +117,10 @@ class WorldSampler:
         difference = self.draws.weighted(GROUP_WEIGHTS)
         while True:
             kinds = self._fresh_kinds()
-            rebound = [kinds] if difference == "turn" else self._rebound(kinds, difference, count)
+            if difference != "turn":
+                rebound = self._rebound(kinds, difference, count)
+            else:  # "a red star left of a blue ring" must not be true both ways round
+                rebound = [kinds] if len({(k.colour, k.shape) for k in kinds}) == len(kinds) else []
             if rebound:
                 break
             self._taken.discard(attribute_bag(kinds))

@@ -1,0 +1,126 @@
+"""The Typer app: registers the commands, and turns a `SelfAlignError` into message, hint and exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from selfalign_cli import __version__
+from selfalign_cli.cli import evaluate, export_embeddings, train
+from selfalign_cli.cli.console import show_error, show_message, write
+from selfalign_cli.errors import RunError, SelfAlignError
+
+USAGE_ERROR: Any = typer.BadParameter.__bases__[0]
+"""What Typer raises for wrong options and arguments; it has no public name of its own."""
+
+FAULTS_OF_THE_MACHINE = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT),
+}
+
+
+class CommandGroup(TyperGroup):
+    """A group of commands whose faults end in one short message; a bug keeps its traceback."""
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Parse the options in front of the command."""
+        with _edge():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        with _edge():
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+
+
+@contextmanager
+def _edge() -> Iterator[None]:
+    """The one table from exceptions to what the user sees."""
+    try:
+        yield
+    except SelfAlignError as error:
+        show_error(error)
+        raise typer.Exit(error.exit_code) from None
+    except USAGE_ERROR as error:
+        hint = f"{error.ctx.command_path} --help" if error.ctx is not None else None
+        show_error(SelfAlignError(error.format_message(), hint))
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        show_message("interrupted")
+        raise typer.Exit(130) from None
+    except MemoryError:
+        show_error(RunError("out of memory", "a smaller batch needs less"))
+        raise typer.Exit(RunError.exit_code) from None
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            _silence_stdout()
+            raise typer.Exit(1) from None
+        if error.errno not in FAULTS_OF_THE_MACHINE:
+            raise
+        _silence_stdout()
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
+        show_error(RunError(f"{where}{error.strerror}"))
+        raise typer.Exit(RunError.exit_code) from None
+
+
+def _silence_stdout() -> None:
+    """Send what is still buffered nowhere, so that the interpreter can end without a second complaint."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+app = typer.Typer(
+    name="selfalign",
+    cls=CommandGroup,
+    add_completion=False,
+    invoke_without_command=True,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        write(sys.stdout, f"selfalign {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def selfalign(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Image-text retrieval with independent embeddings: VSRN and CAMERA, with SelfAlign.
+
+    Example: selfalign train recipes/vsrn_scenes.yaml && selfalign eval
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), nl=False)  # with rich it is printed already, and what is left is empty
+
+
+app.command("train")(train.train)
+app.command("eval")(evaluate.evaluate)
+app.command("export-embeddings")(export_embeddings.export_embeddings)
+
+
+def main() -> None:
+    """Run the `selfalign` command: what the console script and `python -m selfalign_cli` call."""
+    if sys.stdout is None or sys.stderr is None:  # started with a closed stream: let prints go nowhere
+        sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))
+    try:
+        app(prog_name="selfalign")
+    finally:
+        _silence_stdout()

@@ -1,0 +1,46 @@
+"""`selfalign export-embeddings`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from selfalign_cli.cli.console import show_message
+from selfalign_cli.cli.options import (
+    BatchSizeOpt,
+    CheckpointArg,
+    DataOpt,
+    DeviceOpt,
+    OverwriteOpt,
+    SplitOpt,
+    newest_checkpoint,
+)
+
+OutOpt = Annotated[
+    Path,
+    typer.Option("--out", metavar="FILE", help="File to write: .h5, .npz or .parquet.", show_default=False),
+]
+
+
+def export_embeddings(
+    out: OutOpt,
+    checkpoint: CheckpointArg = None,
+    split: SplitOpt = "test",
+    data: DataOpt = None,
+    batch_size: BatchSizeOpt = None,
+    device: DeviceOpt = "auto",
+    overwrite: OverwriteOpt = False,
+) -> None:
+    """Encode a split and write its vectors, with picture ids and captions beside them.
+
+    The score of a pair is the largest inner product of the caption with the views of the picture.
+
+    Example: selfalign export-embeddings runs/vsrn_f30k/best.ckpt --out f30k_test.h5
+    """
+    taken = checkpoint or newest_checkpoint()
+    from selfalign_cli.engine.export import export_embeddings as export
+
+    export(taken, out, split=split, data=data, batch_size=batch_size, device=device, overwrite=overwrite)
+    show_message(f"wrote {out}")

@@ -1,0 +1,262 @@
+"""WordPieces and their ids: the tokenizer below CAMERA's BERT, from a folder, from the hub or from its own text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+from selfalign_cli.bert_folder import hub_name, local_folder, quiet_transformers
+from selfalign_cli.data.atomic import replacing
+from selfalign_cli.errors import DataError
+
+FORMAT = "selfalign-wordpieces"
+VERSION = 1
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+LONGEST_WORD = 100  # characters; a longer word is [UNK] (Reference: MODELS.md 1.5)
+
+
+class WordPieceTokenizer:
+    """Captions to ids: [CLS], pieces, [SEP]. Marks written in a caption are ordinary text.
+
+    Args:
+        tokenizer: a fast tokenizer with a post-processor that adds the marks.
+
+    Raises:
+        DataError: it adds no marks to a caption.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True
+        self._tokenizer = tokenizer
+        self._marks: int = tokenizer.num_special_tokens_to_add(False)
+        if self._marks == 0:
+            raise DataError("the tokenizer adds no marks like [CLS] and [SEP]; expected that of a BERT-like encoder")
+
+    def __len__(self) -> int:
+        """Number of tokens, special ones included."""
+        return 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values())
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 (hex) over everything that decides the ids of a caption."""
+        return hashlib.sha256(tokenizer_to_text(self).encode()).hexdigest()
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a caption with its marks, however long."""
+        ids: list[int] = self._tokenizer.encode(text).ids
+        return ids
+
+    def encode_cut(self, text: str, max_words: int) -> tuple[list[int], bool]:
+        """Ids of a caption with its marks, `max_words` of them at most, and whether pieces were cut off its end."""
+        pieces = self._tokenizer.encode(text, add_special_tokens=False)
+        cut = len(pieces) > max_words - self._marks
+        if cut:
+            pieces.truncate(max_words - self._marks)
+        return self._tokenizer.post_process(pieces).ids, cut
+
+    def pieces(self, text: str) -> list[str]:
+        """Pieces of a caption, without marks, for people to read."""
+        pieces: list[str] = self._tokenizer.encode(text, add_special_tokens=False).tokens
+        return pieces
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form that a checkpoint keeps."""
+        return {"format": FORMAT, "version": VERSION, "tokenizer": tokenizer_to_text(self)}
+
+    @classmethod
+    def from_dict(cls, content: object) -> WordPieceTokenizer:
+        """Read the form that a checkpoint keeps.
+
+        Raises:
+            DataError: it is none.
+        """
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise DataError(f"this is no WordPiece tokenizer; expected the format {FORMAT!r}")
+        if content.get("version") != VERSION or not isinstance(content.get("tokenizer"), str):
+            raise DataError(f"the tokenizer has version {content.get('version')!r}; this program reads {VERSION}")
+        return tokenizer_from_text(content["tokenizer"])
+
+
+def tokenizer_to_text(tokenizer: WordPieceTokenizer) -> str:
+    """The tokenizer as the content of a `tokenizer.json`."""
+    text: str = tokenizer._tokenizer.to_str()
+    return text
+
+
+def tokenizer_from_text(text: str, *, source: str = "the tokenizer") -> WordPieceTokenizer:
+    """Read the content of a `tokenizer.json`.
+
+    Raises:
+        DataError: it is none; `source` is named.
+    """
+    try:
+        tokenizer = Tokenizer.from_str(text)
+    except Exception as fault:  # the library raises bare Exception
+        raise DataError(f"{source} is not a tokenizer.json: {str(fault).splitlines()[0]}") from fault
+    return WordPieceTokenizer(tokenizer)
+
+
+def bert_tokenizer(
+    pieces: Sequence[str], *, lowercase: bool = True, split_chinese: bool = False, source: str = "the vocabulary"
+) -> WordPieceTokenizer:
+    """Make BERT's tokenizer from its list of pieces (MODELS.md 1.5).
+
+    Control characters are dropped, words are split at white space and around every punctuation mark, then covered by
+    the longest pieces from the left; a word that cannot be covered is [UNK].
+
+    Args:
+        pieces: one per id; [UNK], [CLS] and [SEP] among them.
+        lowercase: lower-case letters and drop accents.
+        split_chinese: take every Chinese character as a word. Reference: the published programs do not.
+        source: where the pieces came from, for messages.
+
+    Raises:
+        DataError: a special token is missing, or a piece occurs twice.
+    """
+    ids = {piece: number for number, piece in enumerate(pieces)}
+    if len(ids) != len(pieces):
+        twice = next(piece for number, piece in enumerate(pieces) if ids[piece] != number)
+        raise DataError(f"{source} holds the piece {twice!r} twice; expected every piece once")
+    missing = [token for token in ("[UNK]", "[CLS]", "[SEP]") if token not in ids]
+    if missing:
+        raise DataError(f"{source} lacks {', '.join(missing)}; expected BERT's special tokens among its pieces")
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=LONGEST_WORD))
+    tokenizer.normalizer = bert_normalizer(lowercase=lowercase, split_chinese=split_chinese)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, ids[token]) for token in ("[CLS]", "[SEP]")],
+    )
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.add_special_tokens([token for token in SPECIAL_TOKENS if token in ids])
+    return WordPieceTokenizer(tokenizer)
+
+
+def bert_normalizer(*, lowercase: bool, split_chinese: bool) -> normalizers.Normalizer:
+    """BERT's clean-up of a caption before it is split into words."""
+    return normalizers.BertNormalizer(
+        clean_text=True, handle_chinese_chars=split_chinese, strip_accents=lowercase, lowercase=lowercase
+    )
+
+
+def load_tokenizer(source: str, *, published: bool = False) -> WordPieceTokenizer:
+    """Load the tokenizer of a BERT folder or of a hub model.
+
+    Args:
+        source: a folder with `tokenizer.json`, `vocab.txt`, or other files that `transformers` knows;
+            `hub:owner/name`, or a bare hub name. Only a hub model is ever downloaded.
+        published: read `vocab.txt` as the published programs do, lower-casing and without splitting Chinese
+            characters, whatever the folder says of itself.
+
+    Raises:
+        DataError: there is no such folder, or no tokenizer in it.
+    """
+    folder = local_folder(source)
+    if folder is None:
+        return _from_transformers(hub_name(source), local=False)
+    vocab = folder / "vocab.txt"
+    if published and vocab.exists():
+        return bert_tokenizer(_read_pieces(vocab), source=str(vocab))
+    if (folder / "tokenizer.json").exists():
+        path = folder / "tokenizer.json"
+        return tokenizer_from_text(_read(path), source=str(path))
+    if vocab.exists():
+        return _from_vocab(vocab)
+    if not (folder / "tokenizer_config.json").exists():
+        raise DataError(f"{folder} holds no tokenizer; expected tokenizer.json or vocab.txt")
+    return _from_transformers(str(folder), local=True)
+
+
+def save_tokenizer(tokenizer: WordPieceTokenizer, folder: Path) -> None:
+    """Write a folder that this program and `transformers` load: tokenizer.json, its config, and vocab.txt.
+
+    Each file takes its place only when it is complete.
+
+    Raises:
+        DataError: the folder cannot be written to.
+        RunError: the disk is full.
+    """
+    text = tokenizer_to_text(tokenizer)
+    content = json.loads(text)
+    ids: dict[str, int] = content["model"]["vocab"]
+    normalizer = content["normalizer"]
+    config = {
+        "tokenizer_class": "BertTokenizer",
+        "do_lower_case": normalizer["lowercase"],
+        "strip_accents": normalizer["strip_accents"],
+        "tokenize_chinese_chars": normalizer["handle_chinese_chars"],
+        **{f"{token.strip('[]').lower()}_token": token for token in SPECIAL_TOKENS},
+    }
+    files = {
+        "vocab.txt": "".join(f"{piece}\n" for piece in sorted(ids, key=lambda piece: ids[piece])),
+        "tokenizer_config.json": json.dumps(config, indent=2) + "\n",
+        "tokenizer.json": text + "\n",
+    }
+    for name, lines in files.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_text(lines, encoding="utf-8", newline="\n")
+
+
+def _from_vocab(path: Path) -> WordPieceTokenizer:
+    """Read a folder that has no tokenizer.json; what it does not say is found out or is as it was in 2019."""
+    pieces = _read_pieces(path)
+    config = _read_config(path.with_name("tokenizer_config.json"))
+    # An uncased vocabulary has no capital letters; lower-casing for a cased one would quietly ruin its captions.
+    cased = any(piece != piece.lower() for piece in pieces if not piece.startswith("["))
+    return bert_tokenizer(
+        pieces,
+        lowercase=bool(config.get("do_lower_case", not cased)),
+        split_chinese=bool(config.get("tokenize_chinese_chars", bool(config))),
+        source=str(path),
+    )
+
+
+def _from_transformers(name: str, *, local: bool) -> WordPieceTokenizer:
+    """Let `transformers` find and convert the files of other tokenizers (byte pairs, SentencePiece)."""
+    with quiet_transformers():
+        from transformers import AutoTokenizer
+
+        try:
+            found = AutoTokenizer.from_pretrained(name, local_files_only=local, trust_remote_code=False)
+            backend = found.backend_tokenizer
+        except Exception as fault:  # transformers and the hub client raise whatever they like
+            reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
+            hint = None if local else f"{name} is no folder here, so the hub was asked; a folder may be given instead"
+            raise DataError(f"cannot load the tokenizer of {name}: {reason}", hint) from fault
+    return WordPieceTokenizer(backend)
+
+
+def _read_pieces(path: Path) -> list[str]:
+    """Pieces of a vocab.txt, one a line; only a line feed ends a line, for pieces may be other separators."""
+    lines = _read(path).split("\n")
+    return [line.rstrip("\r") for line in (lines[:-1] if lines[-1] == "" else lines)]
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        config = json.loads(_read(path))
+    except ValueError as fault:
+        raise DataError(f"{path} is not JSON: {fault}") from fault
+    if not isinstance(config, dict):
+        raise DataError(f"{path} holds a {type(config).__name__}; expected settings by name")
+    return config
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except OSError as fault:
+        raise DataError(f"cannot read {path}: {fault.strerror}") from fault
+    except UnicodeDecodeError as fault:
+        raise DataError(f"{path} is not UTF-8 text: byte {fault.start} cannot be decoded") from fault

@@ -1,0 +1,81 @@
+"""A checkpoint and a split to vectors with names: what `eval` scores and `export-embeddings` writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from selfalign_cli.engine.assemble import language_of_checkpoint, model_of_checkpoint, needs_boxes, open_features
+from selfalign_cli.engine.checkpoint import Checkpoint, load_checkpoint
+from selfalign_cli.engine.embeddings import EmbeddingFile
+from selfalign_cli.engine.encode import SplitData, open_split
+from selfalign_cli.engine.validation import embed_split, rows_are_independent
+from selfalign_cli.errors import DataError
+from selfalign_cli.metrics.report import signature_of
+from selfalign_cli.recipe.compat import Preset, compat_label
+from selfalign_cli.recipe.load import recipe_hash, with_compat
+from selfalign_cli.recipe.schema import Recipe
+
+HASH_DIGITS = 8
+
+
+def embed_checkpoint(
+    path: Path,
+    *,
+    split: str,
+    data: Path | None = None,
+    batch_size: int | None = None,
+    compat: Preset | None = None,
+    device: torch.device,
+) -> EmbeddingFile:
+    """Encode a split with a checkpoint.
+
+    Args:
+        path: the checkpoint.
+        split: name of the split.
+        data: feature file; None for the one the checkpoint was trained on.
+        batch_size: rows encoded at once; None for the recipe's.
+        compat: encode under this preset instead of the checkpoint's.
+        device: where to compute.
+
+    Returns:
+        The vectors; attributes hold the signature and its parts.
+    """
+    checkpoint = load_checkpoint(path)
+    recipe = with_compat(checkpoint.recipe, compat) if compat else checkpoint.recipe
+    rows = _split_of(checkpoint, recipe, data, split)
+    model = model_of_checkpoint(checkpoint, recipe=recipe, what=str(path)).to(device)
+    images, captions = embed_split(recipe, model, rows, device=device, batch_size=batch_size)
+    parts: dict[str, str | int] = {
+        "split": split,
+        "similarity": recipe.loss.ranking.similarity,
+        "compat": compat_label(recipe),
+        "recipe": recipe_hash(recipe),
+        "data": rows.file.content_hash[:HASH_DIGITS],
+    }
+    if not rows_are_independent(recipe):
+        parts["batch"] = batch_size or recipe.validation.batch_size
+    counts = {"images": len(rows.images), "captions": len(rows.captions), "folds": 1}
+    signature = signature_of(**parts, **counts)  # type: ignore[arg-type]
+    names, texts = rows.file.image_ids, rows.file.captions
+    return EmbeddingFile(
+        images,
+        captions,
+        torch.from_numpy(rows.image_of_caption),
+        [names[row] for row in rows.images],
+        [texts[row] for row in rows.captions],
+        {**parts, "signature": signature},
+    )
+
+
+def _split_of(checkpoint: Checkpoint, recipe: Recipe, data: Path | None, split: str) -> SplitData:
+    place = data or Path(checkpoint.data["features"])
+    if data is None and not place.exists():
+        raise DataError(
+            f"{place}, which the checkpoint was trained on, does not exist any more", "name a feature file with --data"
+        )
+    file = open_features(place, feature_dim=checkpoint.feature_dim, boxes=needs_boxes(recipe))
+    encoder = language_of_checkpoint(checkpoint).captions
+    limit = recipe.data.dev_limit if split == recipe.data.dev_split else None
+    return open_split(file, split, encoder.encode, max_words=recipe.data.max_words, limit=limit)

@@ -1,0 +1,137 @@
+"""A split to embeddings: every picture and every caption once, in data-set order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from selfalign_cli.data.features import FeatureFile
+from selfalign_cli.data.pairs import TokenTable, image_batches, text_batches
+from selfalign_cli.encodings import Encoding, RetrievalVectors
+from selfalign_cli.errors import DataError
+from selfalign_cli.models.retrieval import RetrievalModel
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SplitData:
+    """The pictures and captions of a split, ready to encode.
+
+    Attributes:
+        file: the feature file.
+        split: its name.
+        images: (N,) image rows in the file.
+        captions: (M,) caption rows in the file.
+        image_of_caption: (M,) int64, place of each caption's picture among `images`.
+        tokens: the M captions as ids.
+    """
+
+    file: FeatureFile
+    split: str
+    images: Rows
+    captions: Rows
+    image_of_caption: Rows
+    tokens: TokenTable
+
+
+def open_split(
+    file: FeatureFile,
+    split: str,
+    encode: Callable[[str], list[int]],
+    *,
+    max_words: int | None = None,
+    limit: int | None = None,
+) -> SplitData:
+    """Look up a split and turn its captions into ids.
+
+    Args:
+        file: the feature file.
+        split: name of the split.
+        encode: caption text to ids.
+        max_words: longest caption, marks included; longer ones are cut and counted in `tokens.cut`.
+        limit: use the first so many captions, and the pictures they belong to; None for all (D1).
+
+    Raises:
+        DataError: no such split, or a picture of it has no caption.
+    """
+    images, captions = file.split_images(split), file.split_captions(split)
+    if limit is not None and limit < len(captions):
+        captions = captions[:limit]
+        images = images[np.isin(images, file.caption_image[captions])]
+    places = np.searchsorted(images, file.caption_image[captions])
+    without = np.setdiff1d(np.arange(len(images)), places)
+    if len(without):
+        name = file.image_ids[images[without[0]]]
+        raise DataError(
+            f"{file.path}: picture {name} of split {split} has no caption ({len(without)} such pictures)",
+            "convert the features again with captions for every picture",
+        )
+    texts = file.captions
+    tokens = TokenTable.encode([texts[row] for row in captions], encode, max_words)
+    return SplitData(file, split, images, captions, places.astype(np.int64), tokens)
+
+
+@torch.inference_mode()
+def encode_split(
+    model: RetrievalModel,
+    data: SplitData,
+    *,
+    batch_size: int,
+    width: int | None = None,
+    by_length: bool = True,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int], None] | None = None,
+) -> tuple[RetrievalVectors, RetrievalVectors]:
+    """Encode a split in evaluation mode; the model's mode is restored.
+
+    Args:
+        model: the model, on `device`.
+        data: the split.
+        batch_size: rows encoded at once.
+        width: padded caption length; None for the longest of each batch.
+        by_length: batch captions of similar length together, which saves padding. Only where a caption's vector does
+            not depend on its neighbours; otherwise batches are consecutive rows, as published.
+        device: where to compute.
+        progress: called with the number of rows done, after each batch. May raise to stop.
+
+    Returns:
+        Picture vectors (N rows) and caption vectors (M rows) in float32 on the CPU.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        rows = np.arange(len(data.captions))
+        order = np.argsort(data.tokens.lengths(rows), kind="stable") if by_length else rows
+        images = (model.encode_image(batch.to(device)) for batch in image_batches(data.file, data.images, batch_size))
+        texts = (model.encode_text(b.to(device)) for b in text_batches(data.tokens, order, batch_size, width))
+        image_vectors = _collect(images, np.arange(len(data.images)), progress)
+        return image_vectors, _collect(texts, order, progress)
+    finally:
+        model.train(was_training)
+
+
+def _collect(encodings: Iterator[Encoding], order: Rows, progress: Callable[[int], None] | None) -> RetrievalVectors:
+    """Put the vectors of batch after batch into the rows that `order` names."""
+    pooled: Tensor | None = None
+    shared = torch.empty(0)
+    done = 0
+    for encoding in encodings:
+        vectors = encoding.vectors
+        if pooled is None:
+            pooled = torch.empty(len(order), *vectors.pooled.shape[1:])
+            shared = torch.empty(len(order), vectors.shared.shape[1])
+        rows = torch.from_numpy(order[done : done + len(vectors.pooled)])
+        pooled[rows] = vectors.pooled.float().cpu()
+        shared[rows] = vectors.shared.float().cpu()
+        done += len(rows)
+        if progress is not None:
+            progress(len(rows))
+    if pooled is None:
+        raise DataError("the split is empty: there is nothing to encode")
+    return RetrievalVectors(pooled, shared)

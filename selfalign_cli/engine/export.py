@@ -1,0 +1,53 @@
+"""`selfalign export-embeddings`: a split, encoded, to a file that anybody can search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from selfalign_cli.engine.assemble import choose_device
+from selfalign_cli.engine.embed import embed_checkpoint
+from selfalign_cli.engine.embedding_writer import check_writable_kind, write_embeddings
+from selfalign_cli.errors import DataError
+from selfalign_cli.recipe.compat import Preset
+
+
+def export_embeddings(
+    checkpoint: Path,
+    out: Path,
+    *,
+    split: str = "test",
+    data: Path | None = None,
+    batch_size: int | None = None,
+    compat: Preset | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Encode a split and write its vectors with everything that names their rows.
+
+    Args:
+        checkpoint: the checkpoint.
+        out: file to write; the suffix chooses HDF5, npz or Parquet.
+        split: name of the split.
+        data: feature file; None for the one the checkpoint was trained on.
+        batch_size: rows encoded at once; None for the recipe's.
+        compat: preset to encode under; None for the checkpoint's own.
+        device: auto, cpu or cuda.
+        overwrite: replace a file that is there.
+    """
+    check_writable_kind(out)
+    if out.exists() and not overwrite:
+        raise DataError(f"{out} exists already", "add --overwrite to replace it, or choose another name")
+    encoded = embed_checkpoint(
+        checkpoint, data=data, split=split, batch_size=batch_size, compat=compat, device=choose_device(device)
+    )
+    assert encoded.image_ids is not None
+    assert encoded.caption_texts is not None
+    write_embeddings(
+        out,
+        encoded.images,
+        encoded.captions,
+        image_of_caption=encoded.image_of_caption,
+        image_ids=encoded.image_ids,
+        caption_texts=encoded.caption_texts,
+        attributes=encoded.attributes,
+    )

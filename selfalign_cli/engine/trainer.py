@@ -1,0 +1,289 @@
+"""The training loop: steps, validations and checkpoints, in an order that can be taken up again after any of them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from selfalign_cli.data.pairs import PairDataset, pair_batches
+from selfalign_cli.encodings import PairBatch
+from selfalign_cli.engine.assemble import Language
+from selfalign_cli.engine.build import ParameterGroups
+from selfalign_cli.engine.checkpoint import Checkpoint, save_checkpoint
+from selfalign_cli.engine.encode import SplitData
+from selfalign_cli.engine.interrupt import RunInterrupted, StopRequest
+from selfalign_cli.engine.metrics_log import MetricsLog
+from selfalign_cli.engine.run_folder import RunFolder
+from selfalign_cli.engine.step import train_step
+from selfalign_cli.engine.validation import caption_width, score_split
+from selfalign_cli.errors import RunError
+from selfalign_cli.losses.objective import Objective
+from selfalign_cli.models.retrieval import RetrievalModel
+from selfalign_cli.recipe.schema import Recipe
+
+
+class TrainingView(Protocol):
+    """What shows a run to a person; the trainer itself prints nothing."""
+
+    def start(self, *, total_steps: int, start_step: int, epochs: int, steps_per_epoch: int) -> None:
+        """The run begins, or goes on, after `start_step` steps."""
+
+    def step(self, *, epoch: int, step: int, terms: dict[str, float], learning_rate: float, grad_norm: float) -> None:
+        """Some steps are done; `terms` are those of the last one."""
+
+    def validation(self, *, epoch: int, step: int, scores: dict[str, float], best: bool) -> None:
+        """The dev split was scored."""
+
+    def message(self, text: str) -> None:
+        """Something a person should know."""
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """The run is complete."""
+
+
+@dataclass
+class TrainState:
+    """What training changes, and what a checkpoint must bring back.
+
+    Attributes:
+        model, objective, optimizer: what is trained and by what.
+        groups: their parameters.
+        step: optimizer steps done.
+        validated: step of the last validation, -1 before the first.
+        scores: dev scores of that validation.
+        best_score: largest selection score so far, None before the first.
+        best_step: its step.
+        log_bytes: length of metrics.jsonl.
+    """
+
+    model: RetrievalModel
+    objective: Objective
+    optimizer: torch.optim.Adam
+    groups: ParameterGroups
+    step: int = 0
+    validated: int = -1
+    scores: dict[str, float] = field(default_factory=dict)
+    best_score: float | None = None
+    best_step: int = -1
+    log_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The training pairs and the dev split."""
+
+    pairs: PairDataset
+    dev: SplitData
+    language: Language
+
+
+@dataclass
+class Run:
+    """One training run: its parts, and the loop over them."""
+
+    recipe: Recipe
+    data: TrainingData
+    state: TrainState
+    folder: RunFolder
+    log: MetricsLog
+    ui: TrainingView
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        self.steps_per_epoch = math.ceil(len(self.data.pairs) / self.recipe.data.batch_size)
+        self.total_steps = self.steps_per_epoch * self.recipe.optim.epochs
+        self.began = time.monotonic()
+        self.pending: list[dict[str, Tensor]] = []
+
+    def train(self, stop: StopRequest) -> dict[str, Any]:
+        """Train to the end; every state that is saved is one that this loop can be entered with."""
+        state = self.state
+        self.ui.start(
+            total_steps=self.total_steps,
+            start_step=state.step,
+            epochs=self.recipe.optim.epochs,
+            steps_per_epoch=self.steps_per_epoch,
+        )
+        state.model.train()
+        state.objective.train()
+        batches: Iterator[PairBatch] | None = None
+        while True:
+            if self._validation_due():
+                self._validate(stop)
+            if stop.number is not None:
+                self._interrupted(stop.number)
+            if state.step >= self.total_steps:
+                return self._finish()
+            if batches is None or state.step % self.steps_per_epoch == 0:
+                batches = self._rest_of_epoch()
+            self._step(next(batches))
+
+    def _rest_of_epoch(self) -> Iterator[PairBatch]:
+        """Start an epoch, or what is left of it, with its learning rate."""
+        optim, epoch = self.recipe.optim, self.state.step // self.steps_per_epoch
+        for group in self.state.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * optim.decay_factor ** (epoch // optim.decay_every)
+        return pair_batches(
+            self.data.pairs,
+            batch_size=self.recipe.data.batch_size,
+            seed=self.recipe.run.seed,
+            epoch=epoch,
+            start_step=self.state.step % self.steps_per_epoch,
+            workers=self.recipe.data.workers,
+            width=caption_width(self.recipe),
+        )
+
+    def _step(self, batch: PairBatch) -> None:
+        """Take one step; log and save when it is time."""
+        recipe, state = self.recipe, self.state
+        epoch = state.step // self.steps_per_epoch
+        terms = train_step(
+            state.model,
+            state.objective,
+            state.optimizer,
+            state.groups,
+            batch.to(self.device),
+            grad_clip_norm=recipe.optim.grad_clip_norm,
+            warmup=epoch < recipe.loss.ranking.warmup_epochs,
+            freeze_prototypes=epoch < recipe.loss.concept.frozen_epochs,
+            captioner_twice=recipe.optim.captioner_twice,
+        )
+        state.step += 1
+        self.pending.append(terms)
+        if state.step % recipe.run.log_every == 0 or self._validation_due():
+            self._report_steps()
+        if state.step % recipe.run.save_every == 0 and not self._validation_due():
+            self.save()
+
+    def _report_steps(self) -> None:
+        """Log the terms of the last step; first look at those of every step since the last report.
+
+        Reading a number waits for the device, so it is done here and not in every step.
+        """
+        names = list(self.pending[-1]) if self.pending else []
+        if not names:
+            return
+        values = torch.stack([torch.stack([terms[name].float() for name in names]) for terms in self.pending]).cpu()
+        finite = values.isfinite()
+        if not finite.all():
+            self._diverged(names, finite)
+        last = dict(zip(names, values[-1].tolist(), strict=True))
+        rate = self.state.optimizer.param_groups[0]["lr"]
+        self.pending.clear()
+        self._log("train", {**last, "learning_rate": rate})
+        norm = last.pop("grad_norm")
+        self.ui.step(epoch=self._epoch, step=self.state.step, terms=last, learning_rate=rate, grad_norm=norm)
+
+    def _diverged(self, names: list[str], finite: Tensor) -> None:
+        row = int((~finite).any(dim=1).nonzero()[0])
+        step = self.state.step - len(self.pending) + 1 + row
+        faulty = [name for name, good in zip(names, finite[row].tolist(), strict=True) if not good]
+        good = self.folder.last if self.folder.last.exists() else None
+        raise RunError(
+            f"step {step}: {faulty[0]} is not finite ({', '.join(faulty)})",
+            (f"the last good checkpoint is {good}; " if good else "nothing was saved yet; ")
+            + "try a smaller optim.learning_rate, a longer loss.ranking.warmup_epochs, or optim.grad_clip_norm",
+        )
+
+    @property
+    def _epoch(self) -> int:
+        """Number of the epoch that the last step belongs to, from 1."""
+        return max(1, math.ceil(self.state.step / self.steps_per_epoch))
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    def _log(self, kind: str, values: dict[str, float]) -> None:
+        self.log.write(kind, step=self.state.step, epoch=self._epoch, seconds=self._seconds(), values=values)
+
+    def _validation_due(self) -> bool:
+        step = self.state.step
+        at_end = step % self.steps_per_epoch == 0
+        return step > 0 and step != self.state.validated and (at_end or step % self.recipe.validation.every == 0)
+
+    def _validate(self, stop: StopRequest) -> None:
+        """Score the dev split, keep the best model, save."""
+        state, recipe = self.state, self.recipe
+        scores = score_split(
+            recipe, state.model, self.data.dev, device=self.device, progress=lambda _: self._check(stop)
+        )
+        score = scores[recipe.validation.select_by]
+        best = state.best_score is None or score > state.best_score
+        state.validated, state.scores = state.step, scores
+        if best:
+            state.best_score, state.best_step = score, state.step
+        self._log("validation", scores)
+        if best:
+            save_checkpoint(self.folder.best, self._checkpoint(training=None))
+        self.save()
+        self.ui.validation(epoch=self._epoch, step=state.step, scores=scores, best=best)
+
+    def _check(self, stop: StopRequest) -> None:
+        """Leave a validation early; it will be done again on resume."""
+        if stop.number is not None:
+            self._interrupted(stop.number)
+
+    def _interrupted(self, number: int) -> None:
+        self._report_steps()
+        self.save()
+        raise RunInterrupted(number, "continue with --resume")
+
+    def save(self) -> None:
+        """Write last.ckpt."""
+        self._report_steps()
+        self.log.sync()
+        state = self.state
+        state.log_bytes = self.log.offset
+        training = {
+            "objective": state.objective.state_dict(),
+            "optimizer": state.optimizer.state_dict(),
+            "validated": state.validated,
+            "best_score": state.best_score,
+            "best_step": state.best_step,
+            "log_bytes": state.log_bytes,
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+        save_checkpoint(self.folder.last, self._checkpoint(training=training))
+
+    def _checkpoint(self, *, training: dict[str, Any] | None) -> Checkpoint:
+        bert_config = None
+        if self.data.language.bert is not None:
+            from selfalign_cli.models.bert import bert_config_dict
+
+            bert_config = bert_config_dict(self.data.language.bert)
+        return Checkpoint(
+            recipe=self.recipe,
+            feature_dim=self.data.pairs.file.feature_dim,
+            text=self.data.language.captions.to_dict(),
+            bert_config=bert_config,
+            data={
+                "features": str(self.data.pairs.file.path.resolve()),
+                "content_hash": self.data.pairs.file.content_hash,
+                "text_hash": self.data.language.captions.content_hash,
+            },
+            model=self.state.model.state_dict(),
+            epoch=self._epoch,
+            step=self.state.step,
+            scores=self.state.scores,
+            training=training,
+        )
+
+    def _finish(self) -> dict[str, Any]:
+        summary = {
+            "steps": self.state.step,
+            "epochs": self.recipe.optim.epochs,
+            "seconds": self._seconds(),
+            "best_score": self.state.best_score,
+            "best_step": self.state.best_step,
+            "best": str(self.folder.best),
+            "last": str(self.folder.last),
+        }
+        self.ui.finish(summary)
+        return summary

@@ -1,0 +1,1 @@
+"""Encoders, SelfAlign on top of them, and the caption generator."""

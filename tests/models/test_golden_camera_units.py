@@ -1,0 +1,122 @@
+"""CAMERA's modules against the released code: outputs, gradients, batch-norm buffers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from support.golden import PRECISIONS, difference, rounding_allowance, under, unit_cases, widen
+from torch import Tensor, nn
+
+from selfalign_cli.losses.diversity import diversity_loss
+from selfalign_cli.models.attention import GatedSelfAttention, ViewSummary
+from selfalign_cli.models.positions import BoxGate, box_features
+from selfalign_cli.models.published_names import CAMERA_IMAGE, rename_state
+
+TOLERANCE = {"f64": 1e-10, "f32": 3e-6}
+GRADIENT = {"f64": 1e-10, "f32": 5e-5}
+
+pytestmark = pytest.mark.parametrize("precision", PRECISIONS)
+
+
+def cases(name: str) -> Any:
+    found = list(unit_cases(name))
+    return pytest.mark.parametrize(("settings", "case"), [case[1:] for case in found], ids=[case[0] for case in found])
+
+
+def parameters_of(case: dict[str, Tensor], published_prefix: str, ours: str, precision: str) -> dict[str, Tensor]:
+    """State of a published module, renamed by the rules of the encoder that holds it."""
+    state = {f"{published_prefix}.{name}": value for name, value in case.items()}
+    renamed, unknown = rename_state(widen(state, PRECISIONS[precision]), CAMERA_IMAGE)
+    assert not unknown
+    return under(renamed, ours)
+
+
+def assert_close(
+    found: dict[str, Tensor], expected: dict[str, Tensor], exact: dict[str, Tensor], limit: float
+) -> None:
+    assert expected
+    gaps = {name: difference(found[name], value) for name, value in expected.items()}
+    allowed = {name: rounding_allowance(value, exact[name], limit) for name, value in expected.items()}
+    assert all(gap <= allowed[name] for name, gap in gaps.items()), (gaps, allowed)
+
+
+def gradients(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.grad for name, value in module.named_parameters() if value.grad is not None}
+
+
+def renamed_gradients(case: dict[str, Tensor], prefix: str, ours: str, precision: str) -> dict[str, Tensor]:
+    return parameters_of(under(case, "grad_param"), prefix, ours, precision)
+
+
+@cases("agsa")
+def test_golden_gated_attention(settings: dict[str, Any], case: dict[str, Tensor], precision: str) -> None:
+    dtype = PRECISIONS[precision]
+    module = GatedSelfAttention(settings["embed"], heads=settings["heads"], layers=settings["layers"]).to(dtype)
+    start = parameters_of(under(case, "param"), "agsa", "attention", precision)
+    for mode in settings["modes"]:
+        module.load_state_dict(start)
+        module.train(mode == "train").zero_grad()
+        inputs = {name: value.to(dtype, copy=True).requires_grad_() for name, value in under(case, "in").items()}
+        mask = case["in_mask"].bool()[:, 0, 0] if "in_mask" in case else None
+        out = module(inputs["x"], inputs.get("pos"), key_mask=mask)
+        (out * case[f"{mode}.weight"].to(dtype)).sum().backward()
+        results, exact = under(case, f"{mode}.{precision}"), under(case, f"{mode}.f64")
+        assert_close({"out": out}, {"out": results["out"]}, exact, TOLERANCE[precision])
+        found = {f"grad_in.{name}": value.grad for name, value in inputs.items()}
+        assert_close(found, {name: results[name] for name in found}, exact, GRADIENT[precision])  # type: ignore[arg-type]
+        expected = renamed_gradients(results, "agsa", "attention", precision)
+        assert_close(
+            gradients(module), expected, renamed_gradients(exact, "agsa", "attention", "f64"), GRADIENT[precision]
+        )
+        if mode == "train":
+            buffers = parameters_of(under(results, "buffer_after"), "agsa", "attention", precision)
+            double = parameters_of(under(exact, "buffer_after"), "agsa", "attention", "f64")
+            assert_close(module.state_dict(), buffers, double, TOLERANCE[precision])
+
+
+@cases("summarization")
+def test_golden_view_matrix(settings: dict[str, Any], case: dict[str, Tensor], precision: str) -> None:
+    dtype = PRECISIONS[precision]
+    module = ViewSummary(settings["embed"], views=settings["smry_k"]).to(dtype)
+    module.load_state_dict(parameters_of(under(case, "param"), "mvs", "summary", precision))
+    x = case["in.x"].to(dtype, copy=True).requires_grad_()
+    out = module.logits(x)
+    (out * case["eval.weight"].to(dtype)).sum().backward()
+    results, exact = under(case, f"eval.{precision}"), under(case, "eval.f64")
+    assert_close({"out": out}, {"out": results["out"]}, exact, TOLERANCE[precision])
+    assert x.grad is not None
+    assert_close({"grad_in.x": x.grad}, {"grad_in.x": results["grad_in.x"]}, exact, GRADIENT[precision])
+    expected = renamed_gradients(results, "mvs", "summary", precision)
+    assert_close(gradients(module), expected, renamed_gradients(exact, "mvs", "summary", "f64"), GRADIENT[precision])
+
+
+@cases("position")
+def test_golden_box_gate(settings: dict[str, Any], case: dict[str, Tensor], precision: str) -> None:
+    dtype = PRECISIONS[precision]
+    module = BoxGate(settings["embed"], guard=False).to(dtype)
+    module.load_state_dict(parameters_of(under(case, "param"), "position_enc", "box_gate", precision))
+    inputs = {name: value.to(dtype, copy=True).requires_grad_() for name, value in under(case, "in").items()}
+    boxes, size = inputs["boxes"], inputs["imgs_wh"]
+    features = box_features(boxes, size, guard=False)
+    out = module(boxes, size)
+    (out * case["eval.weight"].to(dtype)).sum().backward()
+    found = {"out": out, "grad_in.boxes": boxes.grad, "grad_in.imgs_wh": size.grad}
+    results, exact = under(case, f"eval.{precision}"), under(case, "eval.f64")
+    assert_close(found, {name: results[name] for name in found}, exact, TOLERANCE[precision])  # type: ignore[arg-type]
+    wanted = {name: value for name, value in case.items() if name.endswith(f"{precision}.features")}
+    assert wanted
+    for value in wanted.values():
+        assert difference(features, value) <= TOLERANCE[precision] * float(value.abs().max())
+
+
+@cases("diversity")
+def test_golden_diversity(settings: dict[str, Any], case: dict[str, Tensor], precision: str) -> None:
+    logits = case["in.smry_mat"].to(PRECISIONS[precision], copy=True).requires_grad_()
+    loss = diversity_loss(logits)
+    loss.backward()
+    assert logits.grad is not None
+    results, exact = under(case, precision), under(case, "f64")
+    found = {"loss": loss, "grad_in.smry_mat": logits.grad}
+    assert_close(found, {name: results[name] for name in found}, exact, GRADIENT[precision])
