@@ -151,18 +151,12 @@ def progress(description: str, total: int | None = None) -> Iterator[Callable[[i
 
 
 class TrainingView:
-    """What a training run shows: a live bar with the loss terms, or a line every `log_every` steps in a log.
+    """What a training run shows: a live bar with the loss terms on a terminal, lines in a log."""
 
-    Args:
-        log_every: steps between two lines when stderr is no terminal.
-    """
-
-    def __init__(self, log_every: int) -> None:
-        self.log_every = log_every
+    def __init__(self) -> None:
         self._epochs = 0
         self._total = 0
-        self._told = 0
-        self._marks: deque[tuple[float, int]] = deque(maxlen=50)
+        self._marks: deque[tuple[float, int]] = deque(maxlen=20)
         self._bar: Progress | None = None
 
     def __enter__(self) -> TrainingView:
@@ -173,46 +167,46 @@ class TrainingView:
     ) -> None:
         self.close()
 
-    def start(self, total_steps: int, start_step: int, epochs: int, steps_per_epoch: int) -> None:
+    def start(self, *, total_steps: int, start_step: int, epochs: int, steps_per_epoch: int) -> None:
         """Begin, or go on after `start_step` steps."""
         self._epochs, self._total = epochs, total_steps
-        self._told = start_step // self.log_every
         self._marks.clear()
         self._marks.append((time.monotonic(), start_step))
         begun = f"resuming after step {start_step:,}" if start_step else "training"
         show_message(f"{begun}: {epochs} epochs of {steps_per_epoch:,} steps, {total_steps:,} in all")
         if sys.stderr.isatty():
             self._bar = _bar()
-            self._bar.add_task("epoch", total=total_steps, completed=start_step, rate="", terms="")
+            self._bar.add_task(f"epoch 1/{epochs}", total=total_steps, completed=start_step, rate="", terms="")
             self._bar.start()
 
-    def step(self, epoch: int, step: int, terms: Mapping[str, float], learning_rate: float, grad_norm: float) -> None:
-        """Show one optimizer step.
+    def step(
+        self, *, epoch: int, step: int, terms: Mapping[str, float], learning_rate: float, grad_norm: float
+    ) -> None:
+        """Show where the run stands.
 
         Args:
-            epoch: epochs completed before this step.
-            step: optimizer steps done, this one included.
-            terms: the loss terms by name.
+            epoch: number of the epoch, from 1.
+            step: optimizer steps done.
+            terms: loss terms of the last one, by name.
             learning_rate: Adam's step size now.
             grad_norm: length of the gradient before clipping.
         """
         self._marks.append((time.monotonic(), step))
         rate = self._rate()
+        speed = f"{rate:.3g} steps/s" if rate else ""
         if self._bar is not None:
             label = f"epoch {epoch}/{self._epochs}"
-            told = f"{rate:.1f} steps/s" if rate else ""
             task = self._bar.task_ids[0]
-            self._bar.update(task, completed=step, description=label, rate=told, terms=_terms(terms))
-        elif step // self.log_every > self._told or step == self._total:
-            self._told = step // self.log_every
-            left = f", {rate:.2f} steps/s, {duration((self._total - step) / rate)} left" if rate else ""
-            place = f"epoch {epoch}/{self._epochs} step {step:,}/{self._total:,}"
-            self.message(f"{place}: {_terms(terms)}, rate {learning_rate:.2g}, gradient {grad_norm:.3g}{left}")
+            self._bar.update(task, completed=step, description=label, rate=speed, terms=_terms(terms))
+            return
+        left = f", {speed}, {duration((self._total - step) / rate)} left" if rate else ""
+        told = f"{_terms(terms)}, gradient {grad_norm:.3g}, learning rate {learning_rate:.3g}"
+        self.message(f"{self._place(epoch, step)}: {told}{left}")
 
-    def validation(self, epoch: int, step: int, scores: Mapping[str, float], best: bool) -> None:
-        """Show the scores of the dev split, and whether they are the best so far."""
-        told = ", ".join(f"{name} {value:.1f}" for name, value in scores.items())
-        self.message(f"epoch {epoch}/{self._epochs} step {step:,}: validation {told}{' (best)' if best else ''}")
+    def validation(self, *, epoch: int, step: int, scores: Mapping[str, float], best: bool) -> None:
+        """Show the recalls of the dev split (ranks are in metrics.jsonl), and whether they are the best so far."""
+        told = ", ".join(f"{name} {value:.1f}" for name, value in scores.items() if not name.endswith("_rank"))
+        self.message(f"{self._place(epoch, step)}: validation {told}{' (best so far)' if best else ''}")
 
     def message(self, text: str) -> None:
         """Print a message, above the bar when there is one."""
@@ -232,6 +226,9 @@ class TrainingView:
             self._bar.stop()
             self._bar = None
 
+    def _place(self, epoch: int, step: int) -> str:
+        return f"epoch {epoch}/{self._epochs} step {step:,}/{self._total:,}"
+
     def _rate(self) -> float:
         """Steps per second over the last steps; 0 while nobody knows."""
         (began, first), (now, last) = self._marks[0], self._marks[-1]
@@ -243,7 +240,7 @@ def _terms(terms: Mapping[str, float]) -> str:
 
 
 def _shown(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:,.1f}" if isinstance(value, float) else str(value)
 
 
 def _is_number(cell: str) -> bool:

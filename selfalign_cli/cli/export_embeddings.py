@@ -11,6 +11,7 @@ from selfalign_cli.cli.console import show_message
 from selfalign_cli.cli.options import (
     BatchSizeOpt,
     CheckpointArg,
+    CompatOpt,
     DataOpt,
     DeviceOpt,
     OverwriteOpt,
@@ -30,6 +31,7 @@ def export_embeddings(
     split: SplitOpt = "test",
     data: DataOpt = None,
     batch_size: BatchSizeOpt = None,
+    compat: CompatOpt = None,
     device: DeviceOpt = "auto",
     overwrite: OverwriteOpt = False,
 ) -> None:
@@ -42,5 +44,14 @@ def export_embeddings(
     taken = checkpoint or newest_checkpoint()
     from selfalign_cli.engine.export import export_embeddings as export
 
-    export(taken, out, split=split, data=data, batch_size=batch_size, device=device, overwrite=overwrite)
+    export(
+        taken,
+        out,
+        split=split,
+        data=data,
+        batch_size=batch_size,
+        compat=compat,
+        device=device,
+        overwrite=overwrite,
+    )
     show_message(f"wrote {out}")

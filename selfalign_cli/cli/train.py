@@ -19,5 +19,5 @@ def train(recipe: RecipeArg, overrides: SetOpt = None, resume: ResumeOpt = False
     checked = load_recipe(recipe, overrides or [])
     from selfalign_cli.engine.train import train_recipe
 
-    with TrainingView(checked.run.log_every) as view:
+    with TrainingView() as view:
         train_recipe(checked, resume=resume, device=device, ui=view)

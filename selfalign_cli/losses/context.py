@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 
@@ -47,13 +49,13 @@ def context_alignment_loss(
     own = logits[pairs, :, pairs]  # (B, Q, S)
 
     # The lowest finite number rather than -inf: its exponential is zero and so is its gradient, never NaN.
-    nothing = torch.finfo(logits.dtype).min
     itself = torch.eye(batch, dtype=torch.bool, device=guide.device)
-    candidates = logits.masked_fill(itself.view(batch, 1, batch, 1), nothing if exclude_own else OWN_LOGIT)
-    if same is not None:
-        candidates = candidates.masked_fill((same & ~itself).view(batch, 1, batch, 1), nothing)
-    if mask is not None:
-        candidates = candidates.masked_fill(~mask.view(1, 1, batch, places), nothing)
+    candidates = logits
+    if not exclude_own:
+        candidates = candidates.masked_fill(itself.view(batch, 1, batch, 1), OWN_LOGIT)
+    excluded = _excluded(itself if exclude_own else None, same & ~itself if same is not None else None, mask)
+    if excluded is not None:
+        candidates = candidates.masked_fill(excluded.unsqueeze(1), torch.finfo(logits.dtype).min)
     candidates = candidates.flatten(2)  # (B, Q, B·S)
     if negatives is not None and negatives < candidates.shape[-1]:
         candidates = candidates.topk(negatives, dim=-1, sorted=False).values
@@ -62,3 +64,11 @@ def context_alignment_loss(
     if mask is None:
         return losses.mean()
     return losses.mean(dim=1)[mask].mean()
+
+
+def _excluded(own: Tensor | None, same: Tensor | None, mask: Tensor | None) -> Tensor | None:
+    """(B, B, S) or (B, B, 1) bool, True where a place is no candidate negative of a query; None when all are."""
+    parts = [part.unsqueeze(2) for part in (own, same) if part is not None]
+    if mask is not None:
+        parts.append(~mask.unsqueeze(0))
+    return reduce(torch.logical_or, parts) if parts else None

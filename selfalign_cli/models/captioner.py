@@ -6,6 +6,8 @@ is computed once, word inputs of all steps are projected at once, and one vocabu
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -99,14 +101,10 @@ class CaptionGenerator(nn.Module):
 
     def teacher_forced(self, memory: Tensor, state: Tensor, mask: Tensor, words: Tensor) -> Tensor:
         """Decode with the given input words (B, T) -> decoder states (B, T, h), state t after reading word t."""
-        word_dim = self.embed.embedding_dim
-        keys = self._attention_keys(memory)
-        word_part = functional.linear(
-            self.dropout(self.embed(words)), self.decoder.weight_ih[:, :word_dim], self.decoder.bias_ih
-        )
+        step = self._stepper(memory, mask)
         states = []
-        for step in range(words.shape[1]):
-            state = self._step(word_part[:, step], state, memory, keys, mask)
+        for inputs in self._word_inputs(words).unbind(dim=1):
+            state = step(inputs, state)
             states.append(state)
         return torch.stack(states, dim=1)
 
@@ -116,36 +114,41 @@ class CaptionGenerator(nn.Module):
         Reference: the prediction of the last step is dropped, as in the released sampler.
         """
         memory, state = self.encode(regions, mask)
-        keys = self._attention_keys(memory)
-        word_dim = self.embed.embedding_dim
+        step = self._stepper(memory, mask)
         word = torch.full((len(regions),), START_ID, dtype=torch.long, device=regions.device)
         tokens, scores = [], []
         for _ in range(self.max_len - 2):
-            word_part = functional.linear(
-                self.dropout(self.embed(word)), self.decoder.weight_ih[:, :word_dim], self.decoder.bias_ih
-            )
-            state = self._step(word_part, state, memory, keys, mask)
+            state = step(self._word_inputs(word), state)
             score, word = self.out(state).log_softmax(dim=-1).max(dim=-1)
             tokens.append(word)
             scores.append(score)
         return torch.stack(tokens, dim=1), torch.stack(scores, dim=1)
 
-    def _attention_keys(self, memory: Tensor) -> Tensor:
-        """Compute the part of the attention that does not depend on the decoder: (B, R, h)."""
-        width = memory.shape[-1]
-        return functional.linear(memory, self.attention.weight[:, :width], self.attention.bias)
+    def _word_inputs(self, words: Tensor) -> Tensor:
+        """Compute the words' share of the gates: (…) -> (…, 3h)."""
+        weight = self.decoder.weight_ih[:, : self.embed.embedding_dim]
+        return functional.linear(self.dropout(self.embed(words)), weight, self.decoder.bias_ih)
 
-    def _step(self, word_part: Tensor, state: Tensor, memory: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
-        """One attention read and one GRU step; `word_part` (B, 3h) holds the word's share of the gates."""
+    def _stepper(self, memory: Tensor, mask: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        """Prepare what all steps share; the result makes one attention read and one GRU step.
+
+        Weights are cut once, here: a cut inside the loop would cost a weight-sized gradient in every step.
+        """
         width = memory.shape[-1]
-        query = functional.linear(state, self.attention.weight[:, width:])
-        scores = self.attention_score(torch.tanh(keys + query.unsqueeze(1))).squeeze(-1)  # (B, R)
-        weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
-        read = self.dropout((weights.unsqueeze(1) @ memory).squeeze(1))
-        inputs = word_part + functional.linear(read, self.decoder.weight_ih[:, self.embed.embedding_dim :])
-        hidden = functional.linear(state, self.decoder.weight_hh, self.decoder.bias_hh)
-        input_reset, input_update, input_new = inputs.chunk(3, dim=-1)
-        hidden_reset, hidden_update, hidden_new = hidden.chunk(3, dim=-1)
-        update = torch.sigmoid(input_update + hidden_update)
-        new = torch.tanh(input_new + torch.sigmoid(input_reset + hidden_reset) * hidden_new)
-        return new + update * (state - new)
+        keys = functional.linear(memory, self.attention.weight[:, :width], self.attention.bias)  # (B, R, h)
+        query_weight = self.attention.weight[:, width:]
+        read_weight = self.decoder.weight_ih[:, self.embed.embedding_dim :]
+        padding = torch.zeros_like(mask, dtype=memory.dtype).masked_fill(~mask, float("-inf"))
+
+        def step(word_inputs: Tensor, state: Tensor) -> Tensor:
+            query = functional.linear(state, query_weight)
+            scores = self.attention_score(torch.tanh(keys + query.unsqueeze(1))).squeeze(-1)  # (B, R)
+            weights = (scores + padding).softmax(dim=-1)
+            read = self.dropout((weights.unsqueeze(1) @ memory).squeeze(1))
+            input_reset, input_update, input_new = (word_inputs + functional.linear(read, read_weight)).chunk(3, -1)
+            hidden = functional.linear(state, self.decoder.weight_hh, self.decoder.bias_hh)
+            hidden_reset, hidden_update, hidden_new = hidden.chunk(3, -1)
+            new = torch.tanh(input_new + torch.sigmoid(input_reset + hidden_reset) * hidden_new)
+            return torch.lerp(new, state, torch.sigmoid(input_update + hidden_update))
+
+        return step

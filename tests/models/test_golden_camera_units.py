@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
 from support.golden import PRECISIONS, difference, rounding_allowance, under, unit_cases, widen
 from torch import Tensor, nn
 

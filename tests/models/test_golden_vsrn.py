@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.golden import PRECISIONS, difference, golden_root, model_cases, rounding_allowance, settings, tensors, under
+from support.golden import (
+    PRECISIONS,
+    difference,
+    golden_root,
+    model_cases,
+    rounding_allowance,
+    settings,
+    tensors,
+    under,
+)
 from support.golden_models import GoldenModel, expected_state, vsrn_batch
 
 CASES = model_cases("Rs_GCN_1")

@@ -13,6 +13,7 @@ from selfalign_cli.engine.build import build_model, build_objective, build_optim
 from selfalign_cli.engine.published_options import recipe_from_published
 from selfalign_cli.engine.step import train_step
 from selfalign_cli.models import published_names as names
+from selfalign_cli.models.bert import bert_from_config
 
 # What the golden files call a state, the rules that rename it, and where it lives here.
 VSRN_STATES = {
@@ -20,6 +21,11 @@ VSRN_STATES = {
     "txt_enc": (names.side_rules(names.VSRN_TEXT, side="text"), "model"),
     "region_loss": (names.PROTOTYPES, "objective.concept"),
     "caption_model": (names.CAPTIONER, "objective.captioner"),
+}
+CAMERA_STATES = {
+    "img_enc": (names.side_rules(names.CAMERA_IMAGE, side="image"), "model"),
+    "txt_enc": (names.side_rules(names.CAMERA_TEXT, side="text"), "model"),
+    "region_loss": (names.PROTOTYPES, "objective.concept"),
 }
 LOSS_NAMES = {
     "retrieval": "ranking",
@@ -34,15 +40,15 @@ LOSS_NAMES = {
 }
 
 
-def states() -> dict[str, tuple[names.Rules, str]]:
-    return VSRN_STATES
+def states(folder: Path) -> dict[str, tuple[names.Rules, str]]:
+    return CAMERA_STATES if "head" in settings(folder / "meta.json")["opt"] else VSRN_STATES
 
 
 def expected_state(path: Path, dtype: torch.dtype) -> dict[str, Tensor]:
     """A golden state under our names, such as `model.image.fc.weight`."""
     found = widen(tensors(path), dtype)
     renamed: dict[str, Tensor] = {}
-    for theirs, (rules, ours) in states().items():
+    for theirs, (rules, ours) in states(path.parent).items():
         part, unknown = names.rename_state(under(found, theirs), rules)
         assert not unknown
         renamed.update({f"{ours}.{name}": value for name, value in part.items()})
@@ -61,6 +67,18 @@ def vsrn_batch(folder: Path, index: int, dtype: torch.dtype) -> PairBatch:
     )
 
 
+def camera_batch(folder: Path, index: int, dtype: torch.dtype) -> PairBatch:
+    found = under(tensors(folder / "inputs.safetensors"), f"batch{index}")
+    pairs = torch.arange(len(found["images"]))
+    images = found["images"].to(dtype)
+    regions = torch.ones(images.shape[:2], dtype=torch.bool)
+    return PairBatch(
+        ImageBatch(images, regions, pairs, found["boxes"].to(dtype), found["imgs_wh"].to(dtype)),
+        TextBatch(found["input_ids"], found["attention_mask"].bool()),
+        pairs,
+    )
+
+
 class GoldenModel:
     """One golden case as our model, objective and optimizer."""
 
@@ -73,7 +91,8 @@ class GoldenModel:
         vocab_size = options.get("vocab_size")
         features = tensors(folder / "inputs.safetensors")["batch0.images"].shape[-1]
         self.recipe = recipe
-        self.model = build_model(recipe, feature_dim=features, vocab_size=vocab_size, bert=None).to(dtype)
+        bert = bert_from_config(self.meta["bert_config"]) if "bert_config" in self.meta else None
+        self.model = build_model(recipe, feature_dim=features, vocab_size=vocab_size, bert=bert).to(dtype)
         self.objective = build_objective(recipe, vocab_size=vocab_size).to(dtype)
         self.learning_rate = recipe.optim.learning_rate
         self.zero_gradient = {self._rename(name) for name in self.meta["zero_gradient_params"]}
@@ -88,7 +107,9 @@ class GoldenModel:
         self.optimizer = build_optimizer(self.recipe, self.groups)
         return self
 
-    def step(self, batch: PairBatch, *, captioner_twice: bool = True, freeze_prototypes: bool = False) -> dict[str, Tensor]:
+    def step(
+        self, batch: PairBatch, *, captioner_twice: bool = True, freeze_prototypes: bool = False
+    ) -> dict[str, Tensor]:
         return train_step(
             self.model,
             self.objective,
@@ -148,7 +169,7 @@ class GoldenModel:
 
     def _rename(self, name: str) -> str:
         theirs = name.split(".")[0]
-        rules, ours = states()[theirs]
+        rules, ours = states(self.folder)[theirs]
         return f"{ours}.{names.rename(name[len(theirs) + 1 :], rules)}"
 
 

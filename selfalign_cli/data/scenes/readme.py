@@ -21,8 +21,8 @@ What is shown
 
   Half of the pictures of each split stand in groups of two or three with the same colours, shapes, sizes and
   background, that is, the same words. They differ in which object has which colour ({colour}% of the groups), shape
-  ({shape}%) or size ({size}%), or the same objects stand the other way round ({turn}%). No two groups and no two splits share such a bag
-  of attributes, so no scene is in two splits.
+  ({shape}%) or size ({size}%), or the same objects stand the other way round ({turn}%). No two groups and no two
+  splits share such a bag of attributes, so no scene is in two splits.
 
 What is said
   Five captions a picture, and a sixth for some (in the JSON only):

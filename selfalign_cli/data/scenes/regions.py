@@ -21,8 +21,8 @@ from selfalign_cli.data.scenes.world import CANVAS, Scene, Thing, squared_distan
 
 REGIONS = 10
 GRID = 8
-COLOUR_WIDTH, FORM_WIDTH = 12, 16
-EXTENT_STEPS = (0, 200, 400, 600)  # quarter pixels
+COLOUR_WIDTH, FORM_WIDTH = 12, 18
+EXTENT_STEPS = (0, 400)  # quarter pixels
 FEATURE_WIDTH = COLOUR_WIDTH + FORM_WIDTH + len(EXTENT_STEPS)
 DETECTOR_SEED = 20230814  # of the weights; the same for every data set, as one detector is
 WEAKEST_FIGURE = 90  # contrast (sum over channels, of 765) that counts as full, if nothing in the box stands out more
@@ -99,7 +99,7 @@ def grid_features(grids: Integers, boxes: Integers) -> NDArray[np.float32]:
     extent = whole * area // (255 * GRID * GRID // 4)  # quarter pixels that the figure covers
     layers = (
         (half_colours(grids, figure) @ weights(12, COLOUR_WIDTH, 1) + 64 * weights(1, COLOUR_WIDTH, 2), 10),
-        (form @ weights(GRID * GRID, FORM_WIDTH, 3), 17),
+        (form @ mirrored_weights(FORM_WIDTH, 3), 17),
         (extent[..., None] - EXTENT_STEPS, 10),
     )
     # Whole numbers below 2**24 over powers of two: exact in float32.
@@ -111,6 +111,12 @@ def weights(inputs: int, outputs: int, layer: int) -> Integers:
     """(inputs, outputs) of the detector's random weights, whole numbers from -7 to 7."""
     draws = Draws(DETECTOR_SEED, layer)
     return np.array([[draws.between(-7, 7) for _ in range(outputs)] for _ in range(inputs)], dtype=np.int64)
+
+
+def mirrored_weights(outputs: int, layer: int) -> Integers:
+    """(64, outputs) weights of the cells of a grid, left and right alike: one shape stands as often left as right."""
+    half = weights(GRID * GRID // 2, outputs, layer).reshape(GRID, GRID // 2, outputs)
+    return np.concatenate([half, half[:, ::-1]], axis=1).reshape(GRID * GRID, outputs)
 
 
 def contrast(grids: Integers) -> Integers:

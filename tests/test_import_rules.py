@@ -1,0 +1,95 @@
+"""Who may import whom: downward only, and nothing heavy where a command starts."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "selfalign_cli"
+FILES = sorted(PACKAGE.rglob("*.py"))
+EVERYWHERE = {"errors"}
+HEAVY = {"torch", "transformers", "tokenizers", "h5py", "nltk", "numpy", "PIL", "safetensors", "pyarrow"}
+INSIDE_A_COMMAND = {"engine", "data", "metrics", "recipe"}
+
+# folder or file: parts of this package it may import, packages of others
+OURS = {
+    "cli": {"cli", "recipe", "data", "engine", "metrics"},
+    "engine": {"engine", "recipe", "data", "models", "losses", "metrics", "encodings", "similarity", "bert_folder"},
+    "recipe": {"recipe"},
+    "data": {"data", "encodings", "bert_folder"},
+    "models": {"models", "encodings", "bert_folder"},
+    "losses": {"losses", "models", "encodings", "similarity"},  # models: layers with parameters that only a loss has
+    "metrics": {"metrics", "similarity", "encodings"},
+    "encodings.py": set(),
+    "similarity.py": {"encodings"},
+    "bert_folder.py": set(),
+    "errors.py": set(),
+    "__init__.py": set(),
+    "__main__.py": {"cli"},
+}
+THEIRS = {
+    "cli": {"typer", "rich"},
+    "recipe": {"yaml", "pydantic", "pydantic_core"},
+    "losses": {"torch"},
+    "models": {"torch", "transformers", "safetensors"},
+    "metrics": {"torch", "numpy"},
+    "encodings.py": {"torch"},
+    "similarity.py": {"torch"},
+    "errors.py": set(),
+    "__init__.py": set(),
+    "__main__.py": set(),
+}
+
+
+def part_of(path):
+    """`engine` for a file in that folder, `errors.py` for a file of the package itself."""
+    return path.relative_to(PACKAGE).parts[0]
+
+
+def imports_of(tree):
+    """Yield (name, at module level?) of every module that a file imports; `if TYPE_CHECKING` does not count."""
+    inside = {child for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) for child in ast.walk(node)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            inside.update(child for child in ast.walk(node))
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node not in inside) for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            if node.module == "selfalign_cli":
+                yield from ((f"selfalign_cli.{alias.name}", node not in inside) for alias in node.names)
+            else:
+                yield node.module, node not in inside
+
+
+def imported(path):
+    return list(imports_of(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_downward(path):
+    part = part_of(path)
+    for name, _ in imported(path):
+        top, _, rest = name.partition(".")
+        if top == "selfalign_cli" and not rest.startswith("__"):
+            assert rest.split(".")[0] in OURS[part] | EVERYWHERE, f"{part} imports {name}"
+        elif top != "selfalign_cli" and top not in sys.stdlib_module_names and part in THEIRS:
+            assert top in THEIRS[part], f"{part} imports {name}"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if part_of(path) in ("cli", "recipe")], ids=lambda path: path.stem
+)
+def test_commands_start_light(path):
+    for name, at_the_top in imported(path):
+        parts = name.split(".")
+        assert not (at_the_top and parts[0] in HEAVY), f"{name} at module level"
+        if part_of(path) == "cli" and parts[0] == "selfalign_cli" and len(parts) > 1 and at_the_top:
+            assert parts[1] not in INSIDE_A_COMMAND, f"{name} at module level"
+
+
+def test_nobody_imports_click():
+    assert not [path for path in FILES for name, _ in imported(path) if name.split(".")[0] == "click"]
