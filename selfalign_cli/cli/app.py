@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from selfalign_cli import __version__
-from selfalign_cli.cli import compare, evaluate, export_embeddings, make_scenes, train
+from selfalign_cli.cli import compare, demo, evaluate, export_embeddings, import_checkpoint, make_scenes, train
 from selfalign_cli.cli.console import show_error, show_message, write
 from selfalign_cli.errors import RunError, SelfAlignError
 
@@ -111,10 +111,12 @@ def selfalign(
         typer.echo(context.get_help(), nl=False)  # with rich it is printed already, and what is left is empty
 
 
+app.command("demo")(demo.demo)
 app.command("make-scenes")(make_scenes.make_scenes)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("export-embeddings")(export_embeddings.export_embeddings)
+app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
 app.command("compare")(compare.compare)
 
 

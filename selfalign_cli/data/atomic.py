@@ -40,9 +40,21 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
         _sync(path.parent)
     except OSError as fault:
+        if fault.errno is None:  # a library's own, not the system's
+            raise
         raise writing_failed(path, fault) from fault
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Make sure that nothing is replaced unasked.
+
+    Raises:
+        DataError: `path` exists, and `overwrite` is false.
+    """
+    if not overwrite and path.exists():
+        raise DataError(f"{path} exists already", "add --overwrite to replace it, or choose another name")
 
 
 def writing_failed(path: Path, fault: OSError) -> DataError | RunError:
@@ -52,7 +64,7 @@ def writing_failed(path: Path, fault: OSError) -> DataError | RunError:
         path: the file that was being written.
         fault: what the system said; its errno decides between a full disk and a place that cannot be written.
     """
-    reason = os.strerror(fault.errno) if fault.errno else str(fault).splitlines()[0]
+    reason = os.strerror(fault.errno) if fault.errno is not None else str(fault)
     if fault.errno in OUT_OF_SPACE:
         return RunError(f"could not finish writing {path}: {reason}", "free some space, or write to another disk")
     return DataError(f"cannot write {path}: {reason}", "check the folder and its permissions, or choose another name")

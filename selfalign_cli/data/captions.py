@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from selfalign_cli.data.feature_layout import HDF5_SIGNATURE
+from selfalign_cli.data.feature_layout import starts_as_hdf5
 from selfalign_cli.data.features import FeatureFile
 from selfalign_cli.errors import DataError
 
@@ -107,18 +107,10 @@ def _captions_by_split(source: Path) -> dict[str | None, list[str]]:
         return _scan_folder(source)
     if source.suffix.lower() == ".json":
         return _json_captions(source)
-    if _starts_as_hdf5(source):
+    if starts_as_hdf5(source):
         file = FeatureFile(source)
         return {split: [file.captions[row] for row in file.split_captions(split)] for split in file.splits}
     return {None: read_caption_lines(source)}
-
-
-def _starts_as_hdf5(source: Path) -> bool:
-    try:
-        with open(source, "rb") as raw:
-            return raw.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
-    except (OSError, ValueError):
-        return False
 
 
 def _scan_folder(folder: Path) -> dict[str | None, list[str]]:

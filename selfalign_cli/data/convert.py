@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from selfalign_cli.data.atomic import refuse_existing
 from selfalign_cli.data.feature_writer import Precision, write_feature_file
 from selfalign_cli.data.formats import plan_conversion
-from selfalign_cli.errors import DataError
+
+Advance = Callable[[int], None]
+Progress = Callable[[str, int], AbstractContextManager[Advance]]
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,12 @@ class Conversion:
         return asdict(self)
 
 
+@contextmanager
+def no_progress(description: str, total: int) -> Iterator[Advance]:
+    """Show nothing."""
+    yield lambda count: None
+
+
 def convert_to_feature_file(
     sources: Sequence[Path],
     out: Path,
@@ -49,7 +59,7 @@ def convert_to_feature_file(
     captions: Path | None = None,
     dtype: Precision = "float32",
     overwrite: bool = False,
-    on_image: Callable[[int, int], None] | None = None,
+    progress: Progress = no_progress,
 ) -> Conversion:
     """Convert sources to one feature file, streaming.
 
@@ -60,27 +70,26 @@ def convert_to_feature_file(
         captions: a captions file, for formats without captions of their own.
         dtype: type in which features are stored.
         overwrite: replace an existing file.
-        on_image: called with pictures done and pictures in all, after each.
+        progress: shows how far the conversion is.
 
     Raises:
         DataError: a source is faulty, or `out` exists already.
         RunError: the disk is full.
     """
-    if not overwrite and out.exists():
-        raise DataError(f"{out} exists already", "pass --overwrite to replace it, or choose another name")
+    refuse_existing(out, overwrite)
     plan = plan_conversion(sources, captions, format)
-    total = plan.total_images
-    content_hash = write_feature_file(
-        out,
-        plan.records(),
-        total_images=total,
-        total_regions=plan.total_regions,
-        feature_dim=plan.feature_dim,
-        dtype=dtype,
-        source=plan.source,
-        overwrite=overwrite,
-        on_image=None if on_image is None else lambda done: on_image(done, total),
-    )
+    with progress("convert: pictures", plan.total_images) as advance:
+        content_hash = write_feature_file(
+            out,
+            plan.records(),
+            total_images=plan.total_images,
+            total_regions=plan.total_regions,
+            feature_dim=plan.feature_dim,
+            dtype=dtype,
+            source=plan.source,
+            overwrite=overwrite,
+            on_image=advance,
+        )
     return Conversion(
         path=str(out),
         format=plan.format,

@@ -23,6 +23,7 @@ from selfalign_cli.errors import DataError
 FORMAT = "selfalign-features"
 VERSION = 1
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+TEXTS_AT_ONCE = 65536
 FEATURE_TYPES = ("float32", "float16")
 MAKE_IT = "make the file again with: selfalign convert-features SOURCE --out FILE.h5"
 
@@ -63,6 +64,15 @@ class Structure:
     identity: Identity
 
 
+def starts_as_hdf5(path: Path) -> bool:
+    """Whether a file begins as HDF5 files do; False also when it cannot be read."""
+    try:
+        with open(path, "rb") as raw:
+            return raw.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
+    except (OSError, ValueError):
+        return False
+
+
 def read_structure(path: Path) -> Structure:
     """Read and check everything about a feature file but its regions and its texts.
 
@@ -75,10 +85,8 @@ def read_structure(path: Path) -> Structure:
     with opened(path) as file:
         _check_header(file, path)
         features = _extent(file, "features", path, FEATURE_TYPES)
-        if file.attrs.get("feature_dim") != features.shape[1]:
-            raise _fault(
-                path, f"says feature_dim {file.attrs.get('feature_dim')!r} but holds {features.shape} features"
-            )
+        if _number_attribute(file, "feature_dim") != features.shape[1]:
+            raise _fault(path, f"holds {features.shape} features; expected the width that feature_dim says")
         offsets = _offsets(file, path, features.shape[0])
         count = len(offsets) - 1
         boxes = _extent(file, "boxes", path, ("float32",)) if "boxes" in file else None
@@ -109,13 +117,14 @@ def read_texts(path: Path, name: str) -> list[str]:
         DataError: the file is damaged, or a text is not UTF-8 (its row is named).
     """
     with opened(path) as file:
-        raw = _dataset(file, name, path)[:]
-        texts = []
-        for row, value in enumerate(raw):
-            try:
-                texts.append(bytes(value).decode("utf-8"))
-            except UnicodeDecodeError as fault:
-                raise _fault(path, f"{name} row {row} is not UTF-8 text: {bytes(value)[:40]!r}") from fault
+        found = _dataset(file, name, path)
+        texts: list[str] = []
+        for start in range(0, len(found), TEXTS_AT_ONCE):
+            for value in found[start : start + TEXTS_AT_ONCE].tolist():
+                try:
+                    texts.append(value.decode("utf-8"))
+                except UnicodeDecodeError as fault:
+                    raise _fault(path, f"{name} row {len(texts)} is not UTF-8 text: {value[:40]!r}") from fault
         return texts
 
 
@@ -156,10 +165,10 @@ def _expect_hdf5(path: Path) -> None:
 
 
 def _check_header(file: h5py.File, path: Path) -> None:
-    found = file.attrs.get("format")
-    if not isinstance(found, str) or found != FORMAT:
+    found = _text_attribute(file, "format")
+    if found != FORMAT:
         raise _fault(path, f"is HDF5 but no feature file: attribute format is {found!r}, expected {FORMAT!r}")
-    version = file.attrs.get("version")
+    version = _number_attribute(file, "version")
     if version != VERSION:
         raise _fault(path, f"is a feature file of version {version!r}; this program reads version {VERSION}")
 
@@ -258,7 +267,7 @@ def _splits(file: h5py.File, path: Path, count: int) -> dict[str, range]:
 
 def _expect_texts(file: h5py.File, name: str, path: Path, count: int) -> bool:
     found = _dataset(file, name, path)
-    if h5py.check_string_dtype(found.dtype) is None or found.shape != (count,):
+    if found.dtype.kind != "S" or found.shape != (count,):
         raise _fault(path, f"has {name} of type {found.dtype}, shape {found.shape}; expected {count} texts")
     return True
 
@@ -271,5 +280,17 @@ def _content_hash(file: h5py.File, path: Path) -> str:
 
 
 def _text_attribute(file: h5py.File, name: str) -> str:
-    found = file.attrs.get(name)
-    return found if isinstance(found, str) else ""
+    """Text of fixed length; empty when there is none. Variable length is not ours, and not safe to read."""
+    if name not in file.attrs:
+        return ""
+    stored = file.attrs.get_id(name)
+    if stored.shape != () or stored.dtype.kind != "S":
+        return ""
+    return bytes(file.attrs[name]).decode("utf-8", "replace")
+
+
+def _number_attribute(file: h5py.File, name: str) -> int | None:
+    if name not in file.attrs:
+        return None
+    stored = file.attrs.get_id(name)
+    return int(file.attrs[name]) if stored.shape == () and stored.dtype.kind in "iu" else None

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import h5py
 import numpy as np
 
 from selfalign_cli import __version__
+from selfalign_cli.data.atomic import refuse_existing
+from selfalign_cli.data.content_digest import ContentDigest
 from selfalign_cli.data.feature_layout import FORMAT, VERSION
-from selfalign_cli.data.hdf5_output import hdf5_output
+from selfalign_cli.data.hdf5_output import hdf5_output, write_text_attribute, write_texts
 from selfalign_cli.data.record_checks import check_record, record_fault
 from selfalign_cli.data.records import ImageRecord
 from selfalign_cli.errors import DataError
@@ -45,7 +45,7 @@ def write_feature_file(
         dtype: type in which features are stored.
         source: where the data come from, for the file's `source` attribute.
         overwrite: replace an existing file.
-        on_image: called with the number of pictures written so far, after each.
+        on_image: called with 1 after each picture.
 
     Returns:
         The content hash.
@@ -56,8 +56,7 @@ def write_feature_file(
         RunError: the disk is full.
     """
     path = Path(path)
-    if not overwrite and path.exists():
-        raise DataError(f"{path} exists already", "pass --overwrite to replace it, or choose another name")
+    refuse_existing(path, overwrite)
     pictures = iter(records)
     first = next(pictures, None)
     if first is None or total_images < 1:
@@ -68,16 +67,13 @@ def write_feature_file(
             writer.add(record)
             stream.raise_fault()
             if on_image is not None:
-                on_image(writer.images)
+                on_image(1)
         content_hash = writer.finish()
-        file.attrs.update(
-            format=FORMAT,
-            version=VERSION,
-            created_by=f"selfalign {__version__}",
-            source=source,
-            feature_dim=feature_dim,
-            content_hash=content_hash,
-        )
+        file.attrs.update(version=VERSION, feature_dim=feature_dim)
+        created_by = f"selfalign {__version__}"
+        described = {"format": FORMAT, "created_by": created_by, "source": source, "content_hash": content_hash}
+        for name, text in described.items():
+            write_text_attribute(file, name, text)
     return content_hash
 
 
@@ -101,7 +97,7 @@ class _Writer:
         self.caption_ids: list[str] | None = [] if first.caption_ids is not None else None
         self.splits: dict[str, list[int]] = {}
         self.ids_of_split: set[str] = set()
-        self.digest = hashlib.sha256(f"{FORMAT} {dtype} {feature_dim}".encode())
+        self.digest = ContentDigest(dtype, feature_dim)
 
     def add(self, record: ImageRecord) -> None:
         """Check one picture, store it and take it into the content hash."""
@@ -111,11 +107,10 @@ class _Writer:
         end = start + len(record.features)
         stored = np.ascontiguousarray(record.features, dtype=self.dtype)
         self.features[start:end] = stored
-        self._hash(record, stored)
-        if self.boxes is not None and record.boxes is not None:
-            boxes = np.ascontiguousarray(record.boxes, dtype=np.float32)
+        boxes = None if record.boxes is None else np.ascontiguousarray(record.boxes, dtype=np.float32)
+        if self.boxes is not None:
             self.boxes[start:end] = boxes
-            self.digest.update(boxes.data)
+        self.digest.add(record, stored, boxes)
         if self.sizes is not None:
             self.sizes[row] = record.size
         self.offsets[row + 1] = end
@@ -137,18 +132,20 @@ class _Writer:
                 f"expected {len(self.offsets) - 1} with {len(self.features)}",
                 "it changed while it was read, or it is damaged",
             )
+        for group in ("captions", "splits"):  # made here, since groups made on the way would hold the time of day
+            self.file.create_group(group)
         self.file["offsets"] = self.offsets
         if self.sizes is not None:
             self.file["image_size"] = self.sizes
         self.file["captions/image"] = np.asarray(self.caption_image, dtype=np.int64)
         for split, bounds in self.splits.items():
             self.file[f"splits/{split}"] = np.asarray(bounds, dtype=np.int64)
-        self._write_texts("image_id", self.image_ids)
-        self._write_texts("captions/text", self.captions)
+        write_texts(self.file, "image_id", self.image_ids)
+        write_texts(self.file, "captions/text", self.captions)
         if self.file_names is not None:
-            self._write_texts("file_name", self.file_names)
+            write_texts(self.file, "file_name", self.file_names)
         if self.caption_ids is not None:
-            self._write_texts("captions/id", self.caption_ids)
+            write_texts(self.file, "captions/id", self.caption_ids)
         return self.digest.hexdigest()
 
     def _check_place(self, record: ImageRecord) -> None:
@@ -177,12 +174,3 @@ class _Writer:
             if (there is None) != (expected is None):
                 has, others = ("lacks", "have") if there is None else ("has", "lack")
                 raise record_fault(record, f"it {has} {name}, and the pictures before it {others} them")
-
-    def _hash(self, record: ImageRecord, stored: np.ndarray[Any, Any]) -> None:
-        size = None if record.size is None else [float(side) for side in record.size]
-        described = [record.split, record.image_id, len(stored), record.captions, record.caption_ids]
-        self.digest.update(json.dumps([*described, size, record.file_name]).encode())
-        self.digest.update(stored.data)
-
-    def _write_texts(self, name: str, texts: list[str]) -> None:
-        self.file.create_dataset(name, data=texts, dtype=h5py.string_dtype("utf-8"))

@@ -4,7 +4,7 @@
     /offsets         (N + 1,) int64: picture i has regions offsets[i] to offsets[i + 1]
     /boxes           (sum n, 4) float32, contiguous, optional: x1, y1, x2, y2 in pixels
     /image_size      (N, 2) float32, optional: width, height in pixels
-    /image_id        (N,) utf-8
+    /image_id        (N,) utf-8 of fixed length, as all texts
     /file_name       (N,) utf-8, optional
     /captions/text   (M,) utf-8
     /captions/image  (M,) int64: image row of each caption

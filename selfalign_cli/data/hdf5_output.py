@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import h5py
+import numpy as np
 
 from selfalign_cli.data.atomic import replacing
+from selfalign_cli.errors import DataError
+
+# HDF5 1.8 (2008) on: readable everywhere, and the first whose own records carry checksums.
+LIBVER = ("v108", "v108")
+# Fixed-length text takes the room of its longest entry in every row; nobody's captions come near this.
+TEXTS_AT_ONCE = 65536
+LARGEST_TEXTS = 4 * 1024**3
 
 
 class GuardedStream:
@@ -74,6 +82,38 @@ class GuardedStream:
         """Nothing is held back."""
 
 
+def write_texts(group: h5py.Group, name: str, texts: Sequence[str]) -> None:
+    """Write texts as a data set of UTF-8 of fixed length.
+
+    Texts of variable length would lie in HDF5's global heap, which has no checksum: one flipped bit there can make the
+    library crash or hang when the file is read.
+
+    Args:
+        group: file or group that gets the data set.
+        name: name of the data set.
+        texts: at least one text, without NUL characters.
+
+    Raises:
+        DataError: one text is so long that the padding of the others would fill the disk.
+    """
+    encoded = [text.encode("utf-8") for text in texts]
+    length = max(1, *(len(text) for text in encoded))
+    if length * len(encoded) > LARGEST_TEXTS:
+        longest = max(encoded, key=len)[:60].decode("utf-8", "ignore")
+        raise DataError(f"one entry of {name} has {length:,} bytes: {longest}…", "cut it short, or leave it out")
+    dtype = h5py.string_dtype("utf-8", length)
+    rows = group.create_dataset(name, len(encoded), dtype)
+    for start in range(0, len(encoded), TEXTS_AT_ONCE):
+        block = encoded[start : start + TEXTS_AT_ONCE]
+        rows[start : start + len(block)] = np.array(block, dtype=dtype)
+
+
+def write_text_attribute(group: h5py.Group, name: str, text: str) -> None:
+    """Write an attribute of UTF-8 of fixed length; HDF5 holds no more than 64 KiB of it, so long text is cut."""
+    encoded = text.encode("utf-8", "backslashreplace")[:4096].decode("utf-8", "ignore").encode("utf-8")
+    group.attrs.create(name, encoded, dtype=h5py.string_dtype("utf-8", max(1, len(encoded))))
+
+
 @contextmanager
 def hdf5_output(path: Path) -> Iterator[tuple[h5py.File, GuardedStream]]:
     """Make an HDF5 file; it takes its place when the block ends well.
@@ -90,6 +130,6 @@ def hdf5_output(path: Path) -> Iterator[tuple[h5py.File, GuardedStream]]:
     """
     with replacing(path) as temporary, open(temporary, "w+b", buffering=0) as raw:
         stream = GuardedStream(raw)
-        with h5py.File(stream, "w") as file:
+        with h5py.File(stream, "w", libver=LIBVER) as file:
             yield file, stream
         stream.raise_fault()

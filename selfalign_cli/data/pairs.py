@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -200,7 +200,7 @@ def pair_batches(
     start_step: int = 0,
     workers: int = 0,
     width: int | None = None,
-) -> Iterator[PairBatch]:
+) -> Generator[PairBatch, None, None]:
     """One epoch of shuffled training batches; the last one may be smaller.
 
     Args:
@@ -229,7 +229,8 @@ def pair_batches(
         shuffle=False,
         num_workers=workers,
         collate_fn=_as_is,
-        worker_init_fn=_ignore_interrupts,
+        worker_init_fn=_ignore_stop_signals,
+        generator=torch.Generator(),  # of its own: the loader draws from it, and the global one belongs to dropout
     )
     try:
         for batch in loader:
@@ -281,9 +282,10 @@ def _as_is(batch: Any) -> Any:
     return batch
 
 
-def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; only the training process decides what it means."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _ignore_stop_signals(worker: int) -> None:
+    """Ctrl-C and a job's SIGTERM reach every process; only the training process decides what they mean."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _padded(counts: Rows, width: int, dtype: torch.dtype) -> Tensor:

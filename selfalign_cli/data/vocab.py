@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from selfalign_cli.data.atomic import replacing
+from selfalign_cli.data.atomic import refuse_existing, replacing
 from selfalign_cli.data.tokens import LOWERCASES, TOKENIZERS, tokenize
 from selfalign_cli.errors import DataError
 
@@ -123,8 +123,7 @@ class Vocabulary:
             RunError: the disk is full.
         """
         path = Path(path)
-        if not overwrite and path.exists():
-            raise DataError(f"{path} exists already", "pass --overwrite to replace it, or choose another name")
+        refuse_existing(path, overwrite)
         text = json.dumps(self.to_dict(), ensure_ascii=False, indent=0)
         with replacing(path) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
@@ -155,6 +154,7 @@ def build_vocabulary(
     tokenizer: str = "treebank",
     lowercase: str = "unicode",
     source: str = "",
+    on_caption: Callable[[int], None] | None = None,
 ) -> Vocabulary:
     """Collect the words that occur often enough, the most frequent first, equals by spelling.
 
@@ -164,6 +164,7 @@ def build_vocabulary(
         tokenizer: see `tokens.tokenize`.
         lowercase: see `tokens.tokenize`.
         source: what the captions are, kept in the file.
+        on_caption: called with 1 after each caption.
 
     Raises:
         DataError: there are no captions, or no word is frequent enough.
@@ -171,6 +172,8 @@ def build_vocabulary(
     counts: Counter[str] = Counter()
     for caption in captions:
         counts.update(tokenize(caption, tokenizer, lowercase))
+        if on_caption is not None:
+            on_caption(1)
     if not counts:
         raise DataError("there are no words to build a vocabulary from")
     kept = [word for word, count in counts.items() if count >= min_count and word not in SPECIAL_WORDS]

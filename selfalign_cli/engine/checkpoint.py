@@ -8,7 +8,10 @@ on disk is always whole.
 from __future__ import annotations
 
 import pickle
+import struct
+import warnings
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,21 @@ from selfalign_cli.recipe.schema import Recipe
 
 FORMAT = "selfalign-checkpoint"
 VERSION = 1
+
+KINDS = {
+    **dict.fromkeys(("feature_dim", "epoch", "step"), (int,)),
+    **dict.fromkeys(("recipe", "text", "data", "model", "scores"), (dict,)),
+    **dict.fromkeys(("bert_config", "training"), (dict, type(None))),
+}
+"""What the fields of a checkpoint file are: nothing about a file is taken on trust."""
+
+CONVERT = "copy or train it again; a checkpoint of the published scripts is converted by `selfalign import-checkpoint`"
+
+# What torch and zipfile raise for damaged files, by experiment.
+FAULTS_OF_READING = (
+    *(OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError),
+    *(zipfile.BadZipFile, zlib.error, struct.error, MemoryError, OverflowError, NotImplementedError),
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +77,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "format": FORMAT,
         "version": VERSION,
         "selfalign_version": __version__,
-        **{name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__},
+        **{name: getattr(checkpoint, name) for name in KINDS},
         "recipe": checkpoint.recipe.model_dump(),
     }
     with replacing(path) as temporary:
@@ -77,56 +95,52 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     content = _read(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path} is not a selfalign checkpoint",
-            "a checkpoint of the published scripts is converted by `selfalign import-checkpoint`",
-        )
+        raise CheckpointError(f"{path} is not a selfalign checkpoint", CONVERT)
     if content.get("version") != VERSION:
         raise CheckpointError(
             f"{path} has checkpoint version {content.get('version')!r}; this release reads version {VERSION}",
             f"it was written by selfalign {content.get('selfalign_version')!r}; install that release",
         )
-    missing = [name for name in Checkpoint.__dataclass_fields__ if name not in content]
-    if missing:
-        raise CheckpointError(f"{path} lacks {', '.join(missing)}; it was not written by `selfalign train`")
+    faulty = [name for name, kinds in KINDS.items() if not isinstance(content.get(name, ...), kinds)]
+    if faulty or not isinstance(content["data"].get("features"), str):
+        raise CheckpointError(
+            f"{path} lacks {', '.join(faulty) or 'the place of its data'}, or has something else in that place",
+            "was the checkpoint edited? copy or train it again",
+        )
     try:
         recipe = recipe_from_dict(content["recipe"], f"{path} (its recipe)")
     except RecipeError as fault:
         raise CheckpointError(fault.message, "was the checkpoint edited, or written by a newer release?") from fault
-    fields = {name: content[name] for name in Checkpoint.__dataclass_fields__}
+    fields = {name: content[name] for name in KINDS}
     return Checkpoint(**{**fields, "recipe": recipe})
 
 
 def _read(path: Path) -> object:
-    if not path.exists():
-        raise CheckpointError(f"{path} does not exist")
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; expected a checkpoint file", f"try {path / 'best.ckpt'}")
+    """Unpack a file written by `torch.save`, after a look at its checksums, which torch itself does not take."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except PermissionError as fault:
-        raise CheckpointError(f"{path} cannot be read: permission denied") from fault
+        with open(path, "rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise CheckpointError(f"{path} is damaged or not a checkpoint", CONVERT)
+            with zipfile.ZipFile(file) as archive:
+                broken = archive.testzip()
+        if broken is not None:
+            raise CheckpointError(f"{path} is damaged: {broken} has another checksum", "copy or train it again")
+        with warnings.catch_warnings():  # torch's, about other kinds of files, which are refused anyway
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as fault:
+        raise CheckpointError(f"{path} does not exist") from fault
+    except IsADirectoryError as fault:
+        raise CheckpointError(
+            f"{path} is a folder; expected a checkpoint file", f"try {path / 'best.ckpt'}"
+        ) from fault
     except pickle.UnpicklingError as fault:
         raise CheckpointError(
-            f"{path} holds Python objects that a selfalign checkpoint never holds; nothing of it was run",
-            "a checkpoint of the published scripts is converted by `selfalign import-checkpoint`",
+            f"{path} holds Python objects that a selfalign checkpoint never holds; nothing of it was run", CONVERT
         ) from fault
-    except (
-        RuntimeError,
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        zipfile.BadZipFile,
-        UnicodeDecodeError,
-        MemoryError,
-        AssertionError,
-        OverflowError,
-    ) as fault:
-        raise CheckpointError(f"{path} is damaged or not a checkpoint", "copy or train it again") from fault
+    except FAULTS_OF_READING as fault:
+        reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else "it is damaged"
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: {reason}", CONVERT) from fault
 
 
 def load_state(module: torch.nn.Module, state: Any, *, what: str) -> None:
@@ -148,6 +162,8 @@ def load_state(module: torch.nn.Module, state: Any, *, what: str) -> None:
             faults.append(f"{name} is not a tensor")
         elif isinstance(found, torch.Tensor) and found.shape != value.shape:
             faults.append(f"{name} has shape {tuple(found.shape)}; the model needs {tuple(value.shape)}")
+        elif isinstance(found, torch.Tensor) and not found.isfinite().all():
+            faults.append(f"{name} holds NaN or infinity")
     if faults:
         shown = "\n".join(f"  {fault}" for fault in faults[:20])
         more = f"\n  … and {len(faults) - 20} more" if len(faults) > 20 else ""

@@ -70,6 +70,8 @@ def embed_checkpoint(
 
 
 def _split_of(checkpoint: Checkpoint, recipe: Recipe, data: Path | None, split: str) -> SplitData:
+    if data is None and not checkpoint.data["features"]:
+        raise DataError("the checkpoint was imported and names no feature file", "name one with --data")
     place = data or Path(checkpoint.data["features"])
     if data is None and not place.exists():
         raise DataError(

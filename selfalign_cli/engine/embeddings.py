@@ -109,17 +109,18 @@ def _read_hdf5(path: Path) -> EmbeddingFile:
             if dataset.external or any(source != "." for source in elsewhere):
                 raise CheckpointError(f"{path}: {name} is stored in other files; expected everything in one file")
             if h5py.check_string_dtype(dataset.dtype):
-                return np.asarray(dataset.asstr()[()], dtype=object)
+                return np.asarray(dataset.asstr("utf-8")[()], dtype=object)
             return np.asarray(dataset[()])
 
         return _checked(path, array, attributes)
 
 
 def _read_npz(path: Path) -> EmbeddingFile:
-    loaded = np.load(path, allow_pickle=False)
-    if not isinstance(loaded, np.lib.npyio.NpzFile):
-        raise CheckpointError(f"{path}: holds one array; expected an archive of named arrays (numpy.savez)")
-    with loaded:
+    with path.open("rb") as stream:  # opened here: numpy leaves a damaged archive open
+        if not zipfile.is_zipfile(stream):
+            raise zipfile.BadZipFile("not a whole .npz archive, as numpy.savez writes it")
+        stream.seek(0)
+        loaded = np.load(stream, allow_pickle=False)
         attributes = json.loads(str(loaded["attrs"])) if "attrs" in loaded else {}
         return _checked(path, lambda name: loaded[name] if name in loaded else None, attributes)
 
@@ -207,7 +208,8 @@ def _floats(path: Path, name: str, values: npt.NDArray[Any] | None, dimensions: 
         raise CheckpointError(
             f"{path}: {name} is {values.dtype} {values.shape}; expected a floating-point array of {wanted} dimensions"
         )
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+    with np.errstate(over="ignore"):  # infinity is reported with its row later
+        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
 
 
 def _strings(path: Path, array: Arrays, name: str, count: int) -> list[str] | None:

@@ -1,24 +1,32 @@
-"""SIGINT and SIGTERM end a run between two steps; a second signal ends it at once."""
+"""SIGINT and SIGTERM end a run between two steps, saved; a second signal ends it at once."""
 
 from __future__ import annotations
 
 import os
 import signal
-from types import FrameType
+from types import FrameType, TracebackType
 
 from selfalign_cli.errors import SelfAlignError
 
 
 class RunInterrupted(SelfAlignError):
-    """The run was asked to stop, has saved itself, and can be resumed. Exit code 130 (SIGINT) or 143 (SIGTERM)."""
+    """The run was asked to stop, has lost nothing, and can be resumed. Exit code 130 (SIGINT) or 143 (SIGTERM).
 
-    def __init__(self, number: int, hint: str) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}; everything up to here is saved", hint)
+    Args:
+        number: the signal.
+        told: where that leaves the run.
+    """
+
+    def __init__(self, number: int, told: str) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}{told}", "continue with --resume")
         self.exit_code = 128 + number
 
 
 class StopRequest:
-    """A context that turns the first SIGINT or SIGTERM into a flag and lets the second one end the process.
+    """A context in which SIGINT and SIGTERM stop a run without losing anything.
+
+    While a run starts up, the first signal ends it on the spot: there is nothing to save yet. After `defer`, the first
+    signal only sets `number`, for the training loop to see. The second one ends the process at once.
 
     Attributes:
         number: the signal that asked for a stop, or None.
@@ -26,18 +34,29 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self._deferred = False
         self._previous: dict[int, object] = {}
+
+    def defer(self) -> None:
+        """From now on, leave stopping to who looks at `number`."""
+        self._deferred = True
 
     def __enter__(self) -> StopRequest:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._receive)
         return self
 
-    def __exit__(self, *unused: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+        if self.number is not None and isinstance(error, KeyboardInterrupt):
+            raise RunInterrupted(self.number, " before the first step") from None
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.number is not None:
             os._exit(128 + number)  # checkpoints are renamed into place, so there is nothing to tidy
         self.number = number
+        if not self._deferred:
+            raise KeyboardInterrupt

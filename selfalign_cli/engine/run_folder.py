@@ -19,8 +19,14 @@ from selfalign_cli.errors import CheckpointError, RecipeError
 from selfalign_cli.recipe.load import dump_recipe
 from selfalign_cli.recipe.schema import Recipe
 
+RECIPE = "recipe.yaml"
+ENVIRONMENT = "environment.json"
+
 # Keys that may differ between a run and its continuation: they change no number of the steps that follow.
-FREE_KEYS = ("run.", "data.workers", "data.features", "data.vocab", "optim.epochs", "model.bert")
+FREE_KEYS = {
+    *("run.dir", "run.log_every", "run.save_every", "run.tensorboard"),
+    *("data.workers", "data.features", "data.vocab", "model.bert", "optim.epochs"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,29 +49,41 @@ class RunFolder:
         """The model with the largest selection score on the dev split."""
         return self.path / "best.ckpt"
 
-    def begin(self, recipe: Recipe, data_hash: str, text_hash: str, *, resume: bool) -> None:
-        """Make the folder and write the resolved recipe, versions and hashes.
+    def begin(self, *, resume: bool) -> None:
+        """Make the folder for a run that has no last.ckpt to continue from, and so starts at its first step.
+
+        Args:
+            resume: whether it was to be continued.
 
         Raises:
-            RecipeError: the folder holds a run already, or cannot be written to.
+            RecipeError: the folder holds a run already, or cannot be made.
         """
-        if self.last.exists() and not resume:
+        elsewhere = f"choose another folder: --set run.dir={self.path}-2"
+        if self.last.exists():
             raise RecipeError(
-                f"{self.path} holds a run already ({self.last.name})",
-                f"continue it with --resume, or choose another folder: --set run.dir={self.path}-2",
+                f"{self.path} holds a run already ({self.last.name})", f"continue it with --resume, or {elsewhere}"
+            )
+        if self.best.exists():
+            found = "cannot be resumed: it has no last.ckpt, only" if resume else "holds"
+            raise RecipeError(
+                f"{self.path} {found} the {self.best.name} of an earlier run", f"move that away, or {elsewhere}"
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            for left_over in ("metrics.jsonl", "best.ckpt"):  # of a run that ended before its first checkpoint
-                (self.path / left_over).unlink(missing_ok=True)
         except OSError as fault:
             raise RecipeError(
                 f"run.dir {self.path} cannot be made or written to: {fault.strerror}", "choose another run.dir"
             ) from fault
-        with replacing(self.path / "recipe.yaml") as temporary:
+
+    def describe(self, recipe: Recipe, data_hash: str, text_hash: str) -> None:
+        """Write the resolved recipe, versions and hashes, and remove what a killed run left half-written."""
+        for name in (self.last.name, self.best.name, RECIPE, ENVIRONMENT):
+            for left_over in self.path.glob(f".{name}.*.tmp"):
+                left_over.unlink(missing_ok=True)
+        with replacing(self.path / RECIPE) as temporary:
             temporary.write_text(dump_recipe(recipe), encoding="utf-8")
         facts = {**versions(), "data_hash": data_hash, "text_hash": text_hash}
-        with replacing(self.path / "environment.json") as temporary:
+        with replacing(self.path / ENVIRONMENT) as temporary:
             temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
@@ -89,11 +107,13 @@ def check_resumable(recipe: Recipe, last: Checkpoint, data_hash: str, text_hash:
         RecipeError: keys differ that change the mathematics, or the data are others.
     """
     if last.training is None:
-        raise CheckpointError("the checkpoint holds a model only, no training state to resume")
+        raise CheckpointError(
+            "last.ckpt holds a model only, no training state to resume", "start a new run in another run.dir"
+        )
     changed = [
         f"  {key}: was {before!r}, now {now!r}"
         for key, before, now in differences(last.recipe.model_dump(), recipe.model_dump())
-        if not any(key.startswith(free) for free in FREE_KEYS)
+        if key not in FREE_KEYS
     ]
     if changed:
         raise RecipeError(
@@ -101,12 +121,12 @@ def check_resumable(recipe: Recipe, last: Checkpoint, data_hash: str, text_hash:
             "set them back, or start a new run in another run.dir",
         )
     for what, before, now in (
-        ("features", last.data["content_hash"], data_hash),
-        ("vocabulary", last.data["text_hash"], text_hash),
+        ("features", last.data.get("content_hash"), data_hash),
+        ("vocabulary", last.data.get("text_hash"), text_hash),
     ):
         if before != now:
             raise RecipeError(
-                f"--resume with other {what}: the run was trained on {before[:12]}, the recipe names {now[:12]}",
+                f"--resume with other {what}: the run was trained on {str(before)[:12]}, the recipe names {now[:12]}",
                 "name the files of the run, or start a new one in another run.dir",
             )
 

@@ -9,13 +9,13 @@ import torch
 
 from selfalign_cli.data.pairs import PairDataset
 from selfalign_cli.engine.assemble import choose_device, language_of_recipe, needs_boxes, open_features
-from selfalign_cli.engine.build import build_model, build_objective, build_optimizer, parameter_groups
-from selfalign_cli.engine.checkpoint import Checkpoint, load_checkpoint, load_state
+from selfalign_cli.engine.checkpoint import load_checkpoint
 from selfalign_cli.engine.encode import open_split
 from selfalign_cli.engine.interrupt import StopRequest
 from selfalign_cli.engine.metrics_log import MetricsLog
 from selfalign_cli.engine.run_folder import RunFolder, check_resumable
-from selfalign_cli.engine.trainer import Run, TrainingData, TrainingView, TrainState
+from selfalign_cli.engine.train_state import TrainState, begin_state, restore_state
+from selfalign_cli.engine.trainer import Run, TrainingData, TrainingView
 from selfalign_cli.recipe.schema import Recipe
 
 
@@ -34,27 +34,16 @@ def train_recipe(recipe: Recipe, *, resume: bool, device: str, ui: TrainingView)
     Raises:
         SelfAlignError: wrong input (exit 2), or a run that cannot go on (exit 1, 130 and 143 when interrupted).
     """
-    place = choose_device(device)
-    data = open_training_data(recipe)
-    hashes = data.pairs.file.content_hash, data.language.captions.content_hash
-    folder = RunFolder(Path(recipe.run.dir))
-    last = load_checkpoint(folder.last) if resume and folder.last.exists() else None
-    if last is not None:
-        check_resumable(recipe, last, *hashes)
-    else:
-        folder.begin(recipe, *hashes, resume=resume)
-    state = begin_state(recipe, data, place)
-    if last is not None:
-        restore_state(state, last, what=str(folder.last))
-    if data.pairs.tokens.cut:
-        ui.message(
-            f"{data.pairs.tokens.cut} of {len(data.pairs)} training captions are longer than "
-            f"{recipe.data.max_words} tokens and were cut"
-        )
-    with MetricsLog(folder.path, offset=state.log_bytes, step=state.step, tensorboard=recipe.run.tensorboard) as log:
-        run = Run(recipe, data, state, folder, log, ui, place)
-        with StopRequest() as stop:
-            return run.train(stop)
+    with StopRequest() as stop:
+        place = choose_device(device)
+        data = open_training_data(recipe)
+        folder = RunFolder(Path(recipe.run.dir))
+        state = start_or_resume(recipe, data, folder, place, resume=resume, ui=ui)
+        log = MetricsLog(folder.path, offset=state.log_bytes, step=state.step, tensorboard=recipe.run.tensorboard)
+        with log:
+            folder.describe(recipe, data.pairs.file.content_hash, data.language.captions.content_hash)
+            stop.defer()
+            return Run(recipe, data, state, folder, log, ui, place).train(stop)
 
 
 def open_training_data(recipe: Recipe) -> TrainingData:
@@ -67,27 +56,24 @@ def open_training_data(recipe: Recipe) -> TrainingData:
     return TrainingData(pairs, dev, language)
 
 
-def begin_state(recipe: Recipe, data: TrainingData, device: torch.device) -> TrainState:
-    """Build model, objective and optimizer with seeded weights."""
-    torch.manual_seed(recipe.run.seed)
-    words = len(data.language.captions)
-    width = data.pairs.file.feature_dim
-    model = build_model(recipe, feature_dim=width, vocab_size=words, bert=data.language.bert).to(device)
-    objective = build_objective(recipe, vocab_size=words).to(device)
-    groups = parameter_groups(model, objective)
-    return TrainState(model, objective, build_optimizer(recipe, groups), groups)
-
-
-def restore_state(state: TrainState, checkpoint: Checkpoint, *, what: str) -> None:
-    """Bring a fresh state to where a checkpoint was, random numbers included."""
-    training = checkpoint.training
-    assert training is not None  # checked by check_resumable
-    load_state(state.model, checkpoint.model, what=what)
-    load_state(state.objective, training["objective"], what=what)
-    state.optimizer.load_state_dict(training["optimizer"])
-    for name in ("validated", "best_score", "best_step", "log_bytes"):
-        setattr(state, name, training[name])
-    state.step, state.scores = checkpoint.step, checkpoint.scores
-    torch.set_rng_state(training["rng"])
-    if training["cuda_rng"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(training["cuda_rng"])
+def start_or_resume(
+    recipe: Recipe, data: TrainingData, folder: RunFolder, device: torch.device, *, resume: bool, ui: TrainingView
+) -> TrainState:
+    """Build the state of a run at its first step, or at that of last.ckpt."""
+    file, language = data.pairs.file, data.language
+    last = load_checkpoint(folder.last) if resume and folder.last.exists() else None
+    if last is None:
+        folder.begin(resume=resume)
+    else:
+        check_resumable(recipe, last, file.content_hash, language.captions.content_hash)
+    state = begin_state(recipe, language, file.feature_dim, device)
+    if last is not None:
+        restore_state(state, last, what=str(folder.last))
+    elif resume:
+        ui.message(f"there is no {folder.last} to resume: starting at the first step")
+    if data.pairs.tokens.cut:
+        ui.message(
+            f"{data.pairs.tokens.cut} of {len(data.pairs)} training captions are longer than "
+            f"{recipe.data.max_words} tokens and were cut"
+        )
+    return state

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -14,17 +14,15 @@ from torch import Tensor
 from selfalign_cli.data.pairs import PairDataset, pair_batches
 from selfalign_cli.encodings import PairBatch
 from selfalign_cli.engine.assemble import Language
-from selfalign_cli.engine.build import ParameterGroups
 from selfalign_cli.engine.checkpoint import Checkpoint, save_checkpoint
 from selfalign_cli.engine.encode import SplitData
 from selfalign_cli.engine.interrupt import RunInterrupted, StopRequest
 from selfalign_cli.engine.metrics_log import MetricsLog
 from selfalign_cli.engine.run_folder import RunFolder
 from selfalign_cli.engine.step import train_step
-from selfalign_cli.engine.validation import caption_width, score_split
+from selfalign_cli.engine.train_state import TrainState
+from selfalign_cli.engine.validation import caption_width, embed_split, score_vectors
 from selfalign_cli.errors import RunError
-from selfalign_cli.losses.objective import Objective
-from selfalign_cli.models.retrieval import RetrievalModel
 from selfalign_cli.recipe.schema import Recipe
 
 
@@ -45,33 +43,6 @@ class TrainingView(Protocol):
 
     def finish(self, summary: dict[str, Any]) -> None:
         """The run is complete."""
-
-
-@dataclass
-class TrainState:
-    """What training changes, and what a checkpoint must bring back.
-
-    Attributes:
-        model, objective, optimizer: what is trained and by what.
-        groups: their parameters.
-        step: optimizer steps done.
-        validated: step of the last validation, -1 before the first.
-        scores: dev scores of that validation.
-        best_score: largest selection score so far, None before the first.
-        best_step: its step.
-        log_bytes: length of metrics.jsonl.
-    """
-
-    model: RetrievalModel
-    objective: Objective
-    optimizer: torch.optim.Adam
-    groups: ParameterGroups
-    step: int = 0
-    validated: int = -1
-    scores: dict[str, float] = field(default_factory=dict)
-    best_score: float | None = None
-    best_step: int = -1
-    log_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -104,27 +75,41 @@ class Run:
     def train(self, stop: StopRequest) -> dict[str, Any]:
         """Train to the end; every state that is saved is one that this loop can be entered with."""
         state = self.state
+        if state.step >= self.total_steps:
+            self.ui.message(f"{self.folder.path} is complete; with a larger optim.epochs it would go on")
         self.ui.start(
             total_steps=self.total_steps,
             start_step=state.step,
             epochs=self.recipe.optim.epochs,
             steps_per_epoch=self.steps_per_epoch,
         )
+        if state.best_step == state.step:  # the run may have been killed between writing last.ckpt and best.ckpt
+            self._save_best()
         state.model.train()
         state.objective.train()
-        batches: Iterator[PairBatch] | None = None
-        while True:
-            if self._validation_due():
-                self._validate(stop)
-            if stop.number is not None:
-                self._interrupted(stop.number)
-            if state.step >= self.total_steps:
-                return self._finish()
-            if batches is None or state.step % self.steps_per_epoch == 0:
-                batches = self._rest_of_epoch()
-            self._step(next(batches))
+        batches = self._rest_of_epoch()
+        try:
+            while True:
+                if self._validation_due():
+                    self._validate(stop)
+                if stop.number is not None:
+                    self._interrupted(stop.number)
+                if state.step >= self.total_steps:
+                    return self._finish()
+                batch = next(batches, None)
+                if batch is None:
+                    batches = self._rest_of_epoch()
+                else:
+                    self._step(batch)
+        except RuntimeError as fault:  # what torch raises, wherever the program stands, when a loader process dies
+            if "DataLoader worker" not in str(fault):
+                raise
+            told = str(fault).splitlines()[0]
+            raise RunError(told, "continue with --resume, perhaps with fewer data.workers") from fault
+        finally:
+            batches.close()
 
-    def _rest_of_epoch(self) -> Iterator[PairBatch]:
+    def _rest_of_epoch(self) -> Generator[PairBatch, None, None]:
         """Start an epoch, or what is left of it, with its learning rate."""
         optim, epoch = self.recipe.optim, self.state.step // self.steps_per_epoch
         for group in self.state.optimizer.param_groups:
@@ -162,31 +147,34 @@ class Run:
             self.save()
 
     def _report_steps(self) -> None:
-        """Log the terms of the last step; first look at those of every step since the last report.
-
-        Reading a number waits for the device, so it is done here and not in every step.
-        """
-        names = list(self.pending[-1]) if self.pending else []
-        if not names:
+        """Log the terms of the last step."""
+        if not self.pending:
             return
-        values = torch.stack([torch.stack([terms[name].float() for name in names]) for terms in self.pending]).cpu()
-        finite = values.isfinite()
-        if not finite.all():
-            self._diverged(names, finite)
-        last = dict(zip(names, values[-1].tolist(), strict=True))
-        rate = self.state.optimizer.param_groups[0]["lr"]
+        last = self._last_terms()
         self.pending.clear()
+        rate = self.state.optimizer.param_groups[0]["lr"]
         self._log("train", {**last, "learning_rate": rate})
         norm = last.pop("grad_norm")
         self.ui.step(epoch=self._epoch, step=self.state.step, terms=last, learning_rate=rate, grad_norm=norm)
 
-    def _diverged(self, names: list[str], finite: Tensor) -> None:
-        row = int((~finite).any(dim=1).nonzero()[0])
-        step = self.state.step - len(self.pending) + 1 + row
-        faulty = [name for name, good in zip(names, finite[row].tolist(), strict=True) if not good]
+    def _last_terms(self) -> dict[str, float]:
+        """Terms of the last step; those of every step since the last look must be finite.
+
+        Reading a number waits for the device, so it is done here and not in every step.
+        """
+        names = list(self.pending[-1])
+        values = torch.stack([torch.stack([terms[name].float() for name in names]) for terms in self.pending]).cpu()
+        for row, finite in enumerate(values.isfinite().tolist()):
+            faulty = [name for name, good in zip(names, finite, strict=True) if not good]
+            if faulty:
+                raise self._diverged(self.state.step - len(self.pending) + 1 + row, ", ".join(faulty))
+        del self.pending[:-1]
+        return dict(zip(names, values[-1].tolist(), strict=True))
+
+    def _diverged(self, step: int, what: str) -> RunError:
         good = self.folder.last if self.folder.last.exists() else None
-        raise RunError(
-            f"step {step}: {faulty[0]} is not finite ({', '.join(faulty)})",
+        return RunError(
+            f"step {step}: not finite: {what}",
             (f"the last good checkpoint is {good}; " if good else "nothing was saved yet; ")
             + "try a smaller optim.learning_rate, a longer loss.ranking.warmup_epochs, or optim.grad_clip_norm",
         )
@@ -208,49 +196,47 @@ class Run:
         return step > 0 and step != self.state.validated and (at_end or step % self.recipe.validation.every == 0)
 
     def _validate(self, stop: StopRequest) -> None:
-        """Score the dev split, keep the best model, save."""
-        state, recipe = self.state, self.recipe
-        scores = score_split(
-            recipe, state.model, self.data.dev, device=self.device, progress=lambda _: self._check(stop)
+        """Score the dev split, save, keep the best model."""
+        state, recipe, dev = self.state, self.recipe, self.data.dev
+        vectors = embed_split(
+            recipe, state.model, dev, device=self.device, progress=lambda _: self._leave_validation(stop)
         )
+        if not all(part.isfinite().all() for side in vectors for part in (side.pooled, side.shared)):
+            raise self._diverged(state.step, f"vectors of the split {dev.split}")
+        scores = score_vectors(recipe, vectors, dev, device=self.device)
         score = scores[recipe.validation.select_by]
         best = state.best_score is None or score > state.best_score
         state.validated, state.scores = state.step, scores
         if best:
             state.best_score, state.best_step = score, state.step
         self._log("validation", scores)
-        if best:
-            save_checkpoint(self.folder.best, self._checkpoint(training=None))
         self.save()
+        if best:
+            self._save_best()
         self.ui.validation(epoch=self._epoch, step=state.step, scores=scores, best=best)
 
-    def _check(self, stop: StopRequest) -> None:
-        """Leave a validation early; it will be done again on resume."""
+    def _leave_validation(self, stop: StopRequest) -> None:
+        """Leave a validation early when asked to stop; it is done again on resume."""
         if stop.number is not None:
             self._interrupted(stop.number)
 
     def _interrupted(self, number: int) -> None:
-        self._report_steps()
         self.save()
-        raise RunInterrupted(number, "continue with --resume")
+        raise RunInterrupted(number, "; everything up to here is saved")
 
     def save(self) -> None:
-        """Write last.ckpt."""
-        self._report_steps()
+        """Write last.ckpt, unless what it would hold is not finite."""
+        if self.pending:
+            self._last_terms()
+        faulty = self.state.not_finite()
+        if faulty is not None:
+            raise self._diverged(self.state.step, faulty)
         self.log.sync()
-        state = self.state
-        state.log_bytes = self.log.offset
-        training = {
-            "objective": state.objective.state_dict(),
-            "optimizer": state.optimizer.state_dict(),
-            "validated": state.validated,
-            "best_score": state.best_score,
-            "best_step": state.best_step,
-            "log_bytes": state.log_bytes,
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        }
-        save_checkpoint(self.folder.last, self._checkpoint(training=training))
+        self.state.log_bytes = self.log.offset
+        save_checkpoint(self.folder.last, self._checkpoint(training=self.state.training()))
+
+    def _save_best(self) -> None:
+        save_checkpoint(self.folder.best, self._checkpoint(training=None))
 
     def _checkpoint(self, *, training: dict[str, Any] | None) -> Checkpoint:
         bert_config = None

@@ -47,24 +47,17 @@ def embed_split(
     )
 
 
-def score_split(
-    recipe: Recipe,
-    model: RetrievalModel,
-    data: SplitData,
-    *,
-    device: torch.device,
-    progress: Callable[[int], None] | None = None,
+def score_vectors(
+    recipe: Recipe, vectors: tuple[RetrievalVectors, RetrievalVectors], data: SplitData, *, device: torch.device
 ) -> dict[str, float]:
     """Score a split: recalls, median and mean ranks of both directions, `rsum`, and the published `r1+r5`.
 
     Args:
-        recipe: how to encode and which similarity.
-        model: the model, on `device`.
+        recipe: which similarity.
+        vectors: of pictures and captions, from `embed_split`.
         data: the split.
         device: where to compute.
-        progress: called with the number of rows done; may raise to stop.
     """
-    vectors = embed_split(recipe, model, data, device=device, progress=progress)
     ranks = rank_vectors(
         [vectors], torch.from_numpy(data.image_of_caption), kind=recipe.loss.ranking.similarity, device=device
     )

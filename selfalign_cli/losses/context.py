@@ -44,7 +44,8 @@ def context_alignment_loss(
     """
     batch, places, dim = locals_.shape
     queries = guide if guide.dim() == 3 else guide.unsqueeze(1)  # (B, Q, D)
-    logits = (queries.reshape(-1, dim) @ locals_.reshape(-1, dim).T / temperature).view(batch, -1, batch, places)
+    logits = queries.reshape(-1, dim) @ locals_.reshape(-1, dim).T / temperature
+    logits = logits.view(batch, queries.shape[1], batch, places)
     pairs = torch.arange(batch, device=guide.device)
     own = logits[pairs, :, pairs]  # (B, Q, S)
 

@@ -98,7 +98,7 @@ class Objective(nn.Module):
         same = self._same_picture(batch.images.index)
         terms = {"ranking": self._ranking(images, texts, same, warmup)}
         total = terms["ranking"]
-        if self.concept is not None:
+        if self.weights.concept and self.concept is not None:
             terms["concept"] = self.concept(
                 images.host.concepts, images.host.mask, texts.host.concepts, texts.host.mask
             )
@@ -119,7 +119,7 @@ class Objective(nn.Module):
                     same=same,
                 )
             total = total + self.weights.context * (terms["context_image"] + terms["context_text"]) / 2
-        if self.captioner is not None and images.host.regions is not None:
+        if self.weights.captioning and self.captioner is not None and images.host.regions is not None:
             labels = caption_targets(batch.texts.ids, batch.texts.lengths, self.captioner.max_len)
             predictions = self.captioner(images.host.regions, images.host.mask, *labels)
             terms["captioning"] = captioning_loss(*predictions, captions=len(batch.captions))

@@ -17,7 +17,9 @@ from selfalign_cli.similarity import Similarity
 CAPTION_BYTES = 96 << 20
 """Memory for one block of caption vectors, over all models."""
 PRODUCT_ROWS = 256
-"""Rows of one matrix product, views counted: large enough for a fast product, small enough for the cache."""
+"""Rows of one matrix product, views counted: enough for a fast product, few enough for the cache."""
+LEAST_IMAGES = 64
+"""Pictures of one block at least, so that the product of the context blocks of many views is fast too."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def rank_vectors(
             images=arrange(copies[0], torch.arange(counts[0])),
             captions=arrange(copies[1], torch.argsort(truth, stable=True)),
             image_of_caption=truth,
-            image_block=image_block or max(16, PRODUCT_ROWS // views),
+            image_block=image_block or max(LEAST_IMAGES, PRODUCT_ROWS // views),
             caption_block=caption_block or _caption_block(width * dtype.itemsize),
             device=torch.device(device),
             dtype=dtype,

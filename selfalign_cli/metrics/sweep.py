@@ -49,7 +49,7 @@ class Tally:
         own: (n,) score to reach.
         count: (n,) int64, wrong candidates that reach it.
         best: (n,) highest score of a wrong candidate, -inf without one.
-        candidate: (n,) int64, the first wrong candidate with that score, -1 without one.
+        candidate: (n,) int64, the first wrong candidate with that score, if it reaches `own`.
     """
 
     own: Tensor
@@ -72,13 +72,14 @@ class Tally:
             scores: (queries, candidates), -inf where the candidate is right.
             reached: scratch memory of the same shape; as numbers, not as truth values, it is summed by one product.
         """
-        torch.ge(scores, self.own[queries].unsqueeze(1), out=reached)
+        own, record = self.own[queries], self.best[queries]
+        torch.ge(scores, own.unsqueeze(1), out=reached)
         self.count[queries] += (reached @ reached.new_ones(reached.shape[1])).long()
         best = scores.amax(dim=1)
-        better = (best > self.best[queries]).nonzero().squeeze(1)
+        better = ((best > record) & (best >= own)).nonzero().squeeze(1)
         if len(better):
             self.candidate[queries][better] = scores[better].argmax(dim=1) + first
-        torch.maximum(self.best[queries], best, out=self.best[queries])  # keeps NaN, unlike `better`
+        torch.maximum(record, best, out=record)  # in place, and keeps NaN
 
 
 def own_scores(sweep: Sweep) -> tuple[Tensor, dict[tuple[int, int], Tensor]]:

@@ -47,7 +47,7 @@ def on_a_terminal(code):
             break
         shown += part
     os.close(ours)
-    assert process.wait(timeout=60) == 0, shown.decode()
+    assert process.wait(timeout=600) == 0, shown.decode()
     return shown.decode()
 
 

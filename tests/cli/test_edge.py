@@ -33,7 +33,7 @@ def run_failing(error):
 def selfalign(*arguments, **options):
     """Run the real command in a process of its own."""
     command = [sys.executable, "-m", "selfalign_cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, **options)
 
 
 @pytest.mark.parametrize("kind", [SelfAlignError, RecipeError, DataError, CheckpointError])

@@ -1,0 +1,55 @@
+"""`selfalign convert-features`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from selfalign_cli.cli.console import progress, show_json, show_message, show_table
+from selfalign_cli.cli.options import JsonOpt, OverwriteOpt
+
+SourcesArg = Annotated[
+    list[Path],
+    typer.Argument(metavar="SOURCE", help="Folder or file of region features; several must be of one format."),
+]
+OutOpt = Annotated[Path, typer.Option("--out", metavar="FILE", help="Feature file (HDF5) to make.")]
+FormatOpt = Annotated[str, typer.Option("--format", metavar="NAME", help="Format of the sources, or auto.")]
+CaptionsOpt = Annotated[
+    Path | None,
+    typer.Option("--captions", metavar="FILE", help="Captions, for formats that have none of their own."),
+]
+DtypeOpt = Annotated[Literal["float32", "float16"], typer.Option("--dtype", help="Type in which features are stored.")]
+
+
+def convert_features(
+    sources: SourcesArg,
+    out: OutOpt,
+    format: FormatOpt = "auto",
+    captions: CaptionsOpt = None,
+    dtype: DtypeOpt = "float32",
+    overwrite: OverwriteOpt = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Convert region features with their captions to one feature file.
+
+    Example: selfalign convert-features data/f30k_precomp --out data/f30k.h5
+    """
+    from selfalign_cli.data.convert import convert_to_feature_file
+
+    made = convert_to_feature_file(
+        sources, out, format=format, captions=captions, dtype=dtype, overwrite=overwrite, progress=progress
+    )
+    for note in made.notes:
+        show_message(note)
+    if as_json:
+        show_json(made.to_dict())
+        return
+    rows = [
+        ["format", made.format],
+        *([f"split {name}", f"{count:,} pictures"] for name, count in made.splits.items()),
+    ]
+    rows += [["regions", f"{made.regions:,} of width {made.feature_dim}, {made.dtype}"]]
+    rows += [["content hash", made.content_hash]]
+    show_table(["", ""], rows, title=made.path)

@@ -1,0 +1,121 @@
+"""`selfalign demo`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Literal
+
+import typer
+
+from selfalign_cli.cli.console import TrainingView, progress, show_message, show_table, write
+
+QUICK_IMAGES, QUICK_EPOCHS = 400, 4
+
+OutOpt = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Folder for everything; one that holds the same demo is continued. Default: runs/demo, with -camera and "
+        "-quick after it where these apply.",
+        show_default=False,
+    ),
+]
+ModelOpt = Annotated[Literal["vsrn", "camera"], typer.Option("--model", help="The host that SelfAlign is put on.")]
+QuickOpt = Annotated[bool, typer.Option("--quick", help="A minute of smoke test; its numbers mean nothing.")]
+SeedsOpt = Annotated[
+    int, typer.Option("--seeds", metavar="K", min=1, max=1000, help="Repeat with K seeds; 2 and more give intervals.")
+]
+ArmsOpt = Annotated[
+    bool, typer.Option("--arms", help="Also train SelfAlign with its losses or its context embedding switched off.")
+]
+
+
+def demo(
+    out: OutOpt = None, model: ModelOpt = "vsrn", quick: QuickOpt = False, seeds: SeedsOpt = 1, arms: ArmsOpt = False
+) -> None:
+    """The whole path on drawn scenes: make data, train with and without SelfAlign, score, export, compare.
+
+    SelfAlign is compared with its host at equal epochs and at equal time. Runs on the CPU, minutes on two cores; an
+    interrupted demo goes on where it was when the command is repeated.
+
+    Example: selfalign demo --seeds 5 --arms
+    """
+    from selfalign_cli.engine.demo import Demo, run_demo
+    from selfalign_cli.engine.demo.result import DIFFERENCE_HEADER, HEADER
+
+    folder = out or Path("runs") / f"demo{'-camera' if model == 'camera' else ''}{'-quick' if quick else ''}"
+    asked = Demo(folder, model=model, seeds=seeds, ablations=arms)
+    if quick:
+        asked = Demo(folder, model, QUICK_IMAGES, QUICK_EPOCHS, seeds, arms)
+    result = run_demo(asked, DemoView())
+    repeated = f"{seeds} seeds" if seeds > 1 else "one seed"
+    show_table(HEADER, result.rows(), title=f"{model} on scenes, {repeated}")
+    show_table(DIFFERENCE_HEADER, result.difference_rows())
+    write(sys.stdout, f"signature: {result.signature}")
+    for note in [*result.notes(), *(["--quick: these numbers mean nothing"] if quick else [])]:
+        show_message(note)
+    show_table(("", ""), result.places())
+
+
+class DemoView:
+    """Shows a demo on stderr."""
+
+    def stage(self, text: str) -> None:
+        """Say what begins."""
+        show_message(text)
+
+    def counting(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Show a bar, or lines in a log."""
+        return progress(what, total)
+
+    def training(self) -> ArmView:
+        """Show the training of one arm."""
+        return ArmView()
+
+
+class ArmView:
+    """Shows the training of one arm: bar and validations; in a log the validations only, for there are many arms."""
+
+    def __init__(self) -> None:
+        self._view = TrainingView()
+
+    def __enter__(self) -> ArmView:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._view.close()
+
+    def start(self, *, total_steps: int, start_step: int, epochs: int, steps_per_epoch: int) -> None:
+        """Begin, or say that there is nothing left to do."""
+        if start_step >= total_steps:
+            self._view.message("trained already")
+            return
+        self._view.start(
+            total_steps=total_steps, start_step=start_step, epochs=epochs, steps_per_epoch=steps_per_epoch
+        )
+
+    def step(
+        self, *, epoch: int, step: int, terms: Mapping[str, float], learning_rate: float, grad_norm: float
+    ) -> None:
+        """Move the bar."""
+        if sys.stderr.isatty():
+            self._view.step(epoch=epoch, step=step, terms=terms, learning_rate=learning_rate, grad_norm=grad_norm)
+
+    def validation(self, *, epoch: int, step: int, scores: Mapping[str, float], best: bool) -> None:
+        """Show recalls on dev."""
+        self._view.validation(epoch=epoch, step=step, scores=scores, best=best)
+
+    def message(self, text: str) -> None:
+        """Pass a message on."""
+        self._view.message(text)
+
+    def finish(self, summary: Mapping[str, object]) -> None:
+        """End the bar; the summary of an arm stands in the demo's table."""
+        self._view.close()

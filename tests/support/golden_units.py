@@ -1,0 +1,52 @@
+"""What tests of single golden modules share: cases as test parameters, inputs as leaves, comparison within rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+from support.golden import PRECISIONS, difference, rounding_allowance, under, unit_cases, widen
+from torch import Tensor, nn
+
+from selfalign_cli.models.published_names import Rules, rename_state
+
+# MODELS.md section 11: what two releases of one library agree to.
+OUTPUT = {"f64": 1e-10, "f32": 3e-6}
+LOSS = {"f64": 1e-10, "f32": 2e-5}
+GRADIENT = {"f64": 1e-10, "f32": 5e-5}
+
+
+def each_case(name: str) -> pytest.MarkDecorator:
+    """Run a test for every case of `units/<name>`, as `options` (settings) and `case` (tensors)."""
+    found = list(unit_cases(name))
+    return pytest.mark.parametrize(("options", "case"), [case[1:] for case in found], ids=[case[0] for case in found])
+
+
+def leaves(case: Mapping[str, Tensor], *names: str, precision: str) -> list[Tensor]:
+    """The inputs `in.<name>`, widened, ready to receive a gradient."""
+    return [case[f"in.{name}"].to(PRECISIONS[precision], copy=True).requires_grad_() for name in names]
+
+
+def renamed(state: Mapping[str, Tensor], published: str, ours: str, rules: Rules, precision: str) -> dict[str, Tensor]:
+    """A published module state under our names: `published` and `ours` are the places the rules know it by."""
+    placed = {f"{published}{name}": value for name, value in state.items()}
+    found, unknown = rename_state(widen(placed, PRECISIONS[precision]), rules)
+    assert not unknown
+    return under(found, ours) if ours else found
+
+
+def gradients(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.grad for name, value in module.named_parameters() if value.grad is not None}
+
+
+def assert_agrees(
+    found: Mapping[str, Tensor | None], expected: Mapping[str, Tensor], exact: Mapping[str, Tensor], limit: float
+) -> None:
+    """Compare everything that is expected; `exact` holds the same in double precision."""
+    assert expected
+    gaps = {}
+    for name, value in expected.items():
+        ours = found[name]
+        assert ours is not None, f"{name} is missing"
+        gaps[name] = (difference(ours, value), rounding_allowance(value, exact[name], limit))
+    assert all(gap <= allowed for gap, allowed in gaps.values()), gaps

@@ -1,0 +1,126 @@
+"""Run `selfalign` in processes of its own, and stop them at chosen instants by real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+PATIENCE = 60  # seconds
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended: its exit code (minus the signal that killed it), and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.err.splitlines()
+
+
+class Forks:
+    """Starts commands by forking a process that has everything imported already; see `fork_server`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.count = 0
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])}
+        self.server = subprocess.Popen(
+            [sys.executable, "-m", "support.fork_server"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+
+    def close(self) -> None:
+        self.server.stdin.close()
+        self.server.wait(PATIENCE)
+        self.server.stdout.close()
+
+    def start(self, *arguments: object, cwd: Path, before: str = "") -> Command:
+        """Start `selfalign ARGUMENTS` in a folder; `before` is Python to run in the process first."""
+        self.count += 1
+        out, err = (self.folder / f"{self.count}.{name}" for name in ("out", "err"))
+        number = self._ask(
+            arguments=[str(part) for part in arguments], folder=str(cwd), out=str(out), err=str(err), before=before
+        )
+        return Command(self, number, out, err)
+
+    def run(self, *arguments: object, cwd: Path, before: str = "") -> Done:
+        """Run `selfalign ARGUMENTS` to its end."""
+        return self.start(*arguments, cwd=cwd, before=before).wait()
+
+    def wait(self, number: int) -> int:
+        return self._ask(wait=number)
+
+    def _ask(self, **request: object) -> int:
+        self.server.stdin.write(json.dumps(request) + "\n")
+        self.server.stdin.flush()
+        return int(self.server.stdout.readline())
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that is running."""
+
+    forks: Forks
+    number: int
+    out: Path
+    err: Path
+
+    def send(self, which: signal.Signals) -> None:
+        os.kill(self.number, which)
+
+    def wait(self) -> Done:
+        code = self.forks.wait(self.number)
+        return Done(code, *(path.read_text(errors="replace") for path in (self.out, self.err)))
+
+    def when(self, ready: Callable[[], bool]) -> None:
+        """Wait until something is so."""
+        patient = time.monotonic() + PATIENCE
+        while not ready():
+            assert time.monotonic() < patient, self.err.read_text()
+            time.sleep(0.002)
+
+
+def cold(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
+    """Start `python -m selfalign_cli ARGUMENTS` as a user would."""
+    command = [sys.executable, "-m", "selfalign_cli", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.Popen(command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def at_call(function: str, call: int, which: signal.Signals, *, after: bool = False) -> str:
+    """Python for `before`: the process gets a signal at the n-th call of a function, before or after it runs.
+
+    Args:
+        function: dotted name, looked up where it is used, e.g. `os.replace`.
+        call: n, from 1.
+        which: the signal.
+        after: once the function has done its work.
+    """
+    module, name = function.rsplit(".", 1)
+    return f"""
+import importlib, itertools, os
+owner = importlib.import_module({module!r})
+original, calls = getattr(owner, {name!r}), itertools.count(1)
+def counted(*positional, **named):
+    now = next(calls) == {call}
+    if now and not {after}: os.kill(os.getpid(), {int(which)})
+    result = original(*positional, **named)
+    if now and {after}: os.kill(os.getpid(), {int(which)})
+    return result
+setattr(owner, {name!r}, counted)
+"""

@@ -1,0 +1,104 @@
+"""A data set of a few drawn scenes, a recipe that trains on it within a second, and what a run leaves behind."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from selfalign_cli.data.captions import read_vocabulary_captions
+from selfalign_cli.data.convert import convert_to_feature_file
+from selfalign_cli.data.scenes import make_scenes
+from selfalign_cli.data.vocab import build_vocabulary
+
+TRAIN_IMAGES = 24
+RECIPE = """
+run: {dir: run, seed: 7, log_every: 2, save_every: 2, tensorboard: false}
+data: {features: FOLDER/scenes.h5, vocab: FOLDER/vocab.json, batch_size: 22}
+model: {name: vsrn, embed_dim: 16, word_dim: 8, graph_layers: 1, final_batchnorm: true}
+loss:
+  concept: {prototypes: 8}
+  context: {negatives: 16}
+  captioning: {hidden_dim: 12, word_dim: 8, max_len: 12, dropout: 0.3}
+optim: {learning_rate: 3.0e-3, epochs: 2, decay_every: 1, decay_factor: 0.5}
+validation: {every: 4, batch_size: 50}
+"""
+STEPS_PER_EPOCH = 6  # 120 captions: 5 batches of 22, and one of 10
+STEPS = 12
+
+
+@dataclass(frozen=True)
+class World:
+    """Where the data and the recipe are."""
+
+    folder: Path
+
+    @property
+    def features(self) -> Path:
+        return self.folder / "scenes.h5"
+
+    @property
+    def vocab(self) -> Path:
+        return self.folder / "vocab.json"
+
+    @property
+    def recipe(self) -> Path:
+        return self.folder / "tiny.yaml"
+
+
+def make_world(folder: Path) -> World:
+    """Draw scenes, convert them, build their vocabulary, write the recipe."""
+    world = World(folder)
+    make_scenes(folder / "scenes", train_images=TRAIN_IMAGES)
+    convert_to_feature_file([folder / "scenes"], world.features)
+    build_vocabulary(read_vocabulary_captions(world.features), min_count=1).save(world.vocab)
+    world.recipe.write_text(RECIPE.replace("FOLDER", str(folder)))
+    return world
+
+
+def changed_recipe(world: World, path: Path, **sections: dict[str, Any]) -> Path:
+    """Write the recipe with some keys changed; a section of None is left out."""
+    tree = yaml.safe_load(world.recipe.read_text())
+    for name, keys in sections.items():
+        tree.setdefault(name, {}).update(keys)
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+def lines_of(run: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def metrics_of(run: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl without the one field that may differ between equal runs."""
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines_of(run)]
+
+
+def opened(path: Path) -> dict[str, Any]:
+    """A checkpoint as anybody can open it."""
+    return torch.load(path, weights_only=True)
+
+
+def outcome(run: Path) -> dict[str, Any]:
+    """All that two equal runs must agree on: the log, and what their checkpoints hold."""
+    last, best = opened(run / "last.ckpt"), opened(run / "best.ckpt")
+    del last["training"]["log_bytes"]  # counts the digits of `seconds`
+    return {"metrics": metrics_of(run), "last": last, "best": best}
+
+
+def differences(first: Any, second: Any, path: str = "") -> list[str]:
+    """Where two nested structures of tensors and plain values differ, by a single bit."""
+    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
+        same = first.dtype == second.dtype and first.shape == second.shape
+        same = same and first.contiguous().numpy().tobytes() == second.contiguous().numpy().tobytes()
+        return [] if same else [path]
+    if isinstance(first, dict) and isinstance(second, dict) and first.keys() == second.keys():
+        return [fault for key in first for fault in differences(first[key], second[key], f"{path}/{key}")]
+    if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
+        return [fault for row in range(len(first)) for fault in differences(first[row], second[row], f"{path}/{row}")]
+    return [] if first == second else [f"{path}: {first!r:.80} {second!r:.80}"]
