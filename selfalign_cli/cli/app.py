@@ -13,7 +13,18 @@ import typer
 from typer.core import TyperGroup
 
 from selfalign_cli import __version__
-from selfalign_cli.cli import compare, demo, evaluate, export_embeddings, import_checkpoint, make_scenes, train
+from selfalign_cli.cli import (
+    build_vocab,
+    compare,
+    convert_features,
+    demo,
+    evaluate,
+    export_embeddings,
+    import_checkpoint,
+    inspect,
+    make_scenes,
+    train,
+)
 from selfalign_cli.cli.console import show_error, show_message, write
 from selfalign_cli.errors import RunError, SelfAlignError
 
@@ -113,10 +124,13 @@ def selfalign(
 
 app.command("demo")(demo.demo)
 app.command("make-scenes")(make_scenes.make_scenes)
+app.command("convert-features")(convert_features.convert_features)
+app.command("build-vocab")(build_vocab.build_vocab)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("export-embeddings")(export_embeddings.export_embeddings)
 app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
+app.command("inspect")(inspect.inspect_file)
 app.command("compare")(compare.compare)
 
 

@@ -26,7 +26,9 @@ BertOpt = Annotated[
 ]
 TokenizerOpt = Annotated[
     Literal["treebank", "treebank-line", "nltk-punkt"] | None,
-    typer.Option("--tokenizer", help="VSRN: how captions are split. nltk-punkt is what the scripts do, and needs data."),
+    typer.Option(
+        "--tokenizer", help="VSRN: how captions are split. nltk-punkt is what the scripts do, and needs data."
+    ),
 ]
 LowercaseOpt = Annotated[
     Literal["ascii", "unicode"] | None,

@@ -96,6 +96,16 @@ class FeatureFile:
         return self._structure.image_size is not None
 
     @property
+    def has_file_names(self) -> bool:
+        """Whether pictures have the names of their files."""
+        return self._structure.has_file_names
+
+    @property
+    def has_caption_ids(self) -> bool:
+        """Whether captions have ids."""
+        return self._structure.has_caption_ids
+
+    @property
     def splits(self) -> dict[str, range]:
         """Image rows of each split, in file order."""
         return self._structure.splits
@@ -128,12 +138,12 @@ class FeatureFile:
     @cached_property
     def file_names(self) -> list[str] | None:
         """N names of picture files, or None."""
-        return self._texts("file_name") if self._structure.has_file_names else None
+        return self._texts("file_name") if self.has_file_names else None
 
     @cached_property
     def caption_ids(self) -> list[str] | None:
         """M caption ids, or None."""
-        return self._texts("captions/id") if self._structure.has_caption_ids else None
+        return self._texts("captions/id") if self.has_caption_ids else None
 
     def regions(self, row: int) -> npt.NDArray[Any]:
         """(n, F) regions of one picture, in the stored type."""
@@ -189,7 +199,7 @@ class FeatureFile:
     def _fill(self, source: ArrayInFile, rows: npt.NDArray[np.int64], target: npt.NDArray[Any]) -> None:
         starts, ends = self.offsets[rows], self.offsets[rows + 1]
         full = bool((ends - starts == target.shape[1]).all())
-        if full and (starts[1:] == ends[:-1]).all():
+        if len(rows) > 0 and full and (starts[1:] == ends[:-1]).all():
             source.read_into(int(starts[0]), target)
             return
         for place, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):

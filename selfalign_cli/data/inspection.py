@@ -11,6 +11,7 @@ import numpy.typing as npt
 from selfalign_cli.data.content_digest import ContentDigest
 from selfalign_cli.data.convert import Progress, no_progress
 from selfalign_cli.data.features import FeatureFile
+from selfalign_cli.data.foreign_vocab import is_foreign_vocabulary, read_foreign_vocabulary
 from selfalign_cli.data.record_checks import check_record
 from selfalign_cli.data.records import ImageRecord
 from selfalign_cli.data.vocab import Vocabulary
@@ -48,24 +49,28 @@ def inspect_feature_file(path: Path, *, quick: bool = False, progress: Progress 
         "regions_per_image": _spread(np.diff(file.offsets)),
         "boxes": file.has_boxes,
         "image_size": file.has_image_size,
+        "file_names": file.has_file_names,
+        "caption_ids": file.has_caption_ids,
         "splits": {split: _describe_split(file, split) for split in file.splits},
         "faults": [] if quick else _feature_faults(file, progress),
     }
 
 
 def inspect_vocabulary(path: Path) -> dict[str, Any]:
-    """Describe a vocabulary.
+    """Describe a vocabulary, ours or one of another program.
 
     Returns:
-        Sizes and settings, for JSON.
+        Sizes and settings, for JSON. A foreign file does not name its tokenizer: what is told is the default.
 
     Raises:
         DataError: it is no vocabulary.
     """
-    vocabulary = Vocabulary.load(path)
+    foreign = is_foreign_vocabulary(path)
+    vocabulary = read_foreign_vocabulary(path) if foreign else Vocabulary.load(path)
     return {
         "kind": "vocabulary",
         "path": str(path),
+        "foreign": foreign,
         "words": len(vocabulary),
         "tokenizer": vocabulary.tokenizer,
         "lowercase": vocabulary.lowercase,

@@ -76,7 +76,8 @@ def _check_texts(record: ImageRecord) -> None:
             raise record_fault(record, f"caption {number} is empty")
     if record.caption_ids is not None and len(record.caption_ids) != len(record.captions):
         raise record_fault(record, f"{len(record.caption_ids)} caption ids for {len(record.captions)} captions")
-    for text in [record.image_id, record.file_name or "", *record.captions, *(record.caption_ids or [])]:
+    names = [record.split, record.image_id, record.file_name or ""]
+    for text in [*names, *record.captions, *(record.caption_ids or [])]:
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as fault:

@@ -23,7 +23,7 @@ StandIns = Mapping[str, Callable[..., object]]
 """`module.name` as it stands in the file → what is called in its place."""
 
 # Types an array may have: numbers, truth values, texts, and objects (which are read by the same rules).
-_SAFE_TYPE = re.compile(r"[<>=|]?([biufcSU][0-9]+|O[0-9]*|\?)")
+_SAFE_TYPE = re.compile(r"[<>=|]?([biufcSU][1-9][0-9]*|O[0-9]*|\?)")
 
 
 def load_restricted(
@@ -39,7 +39,7 @@ def load_restricted(
         encoding: of texts written by Python 2; `bytes` leaves them as bytes, `latin-1` reads any.
 
     Returns:
-        What it holds. Arrays are of a private subclass of np.ndarray.
+        What it holds. Arrays are of a private subclass; `np.asarray` makes ordinary ones of them.
 
     Raises:
         DataError: it asks for another name (which is told), or is no whole pickle.
@@ -115,13 +115,15 @@ class DtypeStandIn:
     def dtype(self) -> np.dtype[Any]:
         """The real type."""
         found = np.dtype(self._code)
-        return found.newbyteorder(self._order) if self._order in ("<", ">") else found
+        if self._order not in ("<", ">"):
+            return found
+        return found.newbyteorder("<" if self._order == "<" else ">")
 
 
 class _Array(np.ndarray[Any, Any]):
     """An array that is filled from a pickle only after its type and its size were checked."""
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:  # type: ignore[override]
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         shape, dtype, fortran, content = state[-4:]
         real = _real_dtype(dtype)
         data = content.encode("latin-1") if isinstance(content, str) else content
@@ -129,7 +131,7 @@ class _Array(np.ndarray[Any, Any]):
         expected = list if real.hasobject else bytes
         if type(data) is not expected or len(data) != count * (1 if real.hasobject else real.itemsize):
             raise ValueError("an array whose data do not fill its shape")
-        super().__setstate__((1, tuple(shape), real, bool(fortran), data))
+        super().__setstate__((1, tuple(shape), real, np.bool_(bool(fortran)), data))
 
 
 def _reconstruct(*_: object) -> _Array:
@@ -168,6 +170,11 @@ def _bytes_of(text: str, encoding: str = "latin1") -> bytes:
     return text.encode("latin-1")
 
 
+def _no_bytes() -> bytes:
+    """How Python 3 writes b"" for Python 2."""
+    return b""
+
+
 class _ArrayType:
     """The name of numpy's array class, which arrays in a pickle pass around."""
 
@@ -189,5 +196,6 @@ ARRAYS: StandIns = {
     "numpy.core.numeric._frombuffer": _from_buffer,
     "numpy._core.numeric._frombuffer": _from_buffer,
     "_codecs.encode": _bytes_of,
+    "__builtin__.bytes": _no_bytes,
 }
 """Arrays and numbers of numpy, of plain types or of objects that are read by the same rules."""

@@ -1,4 +1,4 @@
-"""What CAMERA's old checkpoints leave to a BERT folder: configuration and pieces. The weights are in the checkpoint."""
+"""What CAMERA's old checkpoints leave to a BERT folder: configuration and pieces. They hold its weights themselves."""
 
 from __future__ import annotations
 

@@ -60,8 +60,9 @@ class Imported:
     @property
     def limits(self) -> str:
         """What the new checkpoint cannot do."""
-        missing = "optimizer state and random state" if needs_boxes(self.checkpoint.recipe) else "optimizer state and caption generator"
-        return f"It scores and exports. Training cannot be resumed: {missing} are not in the old file."
+        vsrn = not isinstance(self.checkpoint.recipe.model, CameraSection)
+        lacking = "no optimizer state and no caption generator" if vsrn else "no optimizer state"
+        return f"It scores and exports. Training cannot be resumed from it: the old file holds {lacking}."
 
 
 @dataclass(frozen=True)

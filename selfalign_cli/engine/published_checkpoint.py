@@ -136,7 +136,7 @@ def _load(path: Path) -> object:
         raise CheckpointError(f"{path} is damaged or not a checkpoint: {reason}", "fetch it again") from fault
 
 
-def _load_weights_only(path: Path, **extra: str) -> object:
+def _load_weights_only(path: Path, **extra: Any) -> object:
     admitted: list[Any] = [argparse.Namespace, *((stand_in, name) for name, stand_in in NUMPY_SCALARS.items())]
     with warnings.catch_warnings(), torch.serialization.safe_globals(admitted), open(path, "rb") as stream:
         warnings.simplefilter("ignore")

@@ -66,7 +66,10 @@ def fit_weights(
         expected = {name: value for name, value in own.items() if _belongs(name, side)}
         notes += _fill_harmless(renamed, expected)
         back = tuple((ours, theirs) for theirs, ours in rules)
-        side_faults = [*(f"unexpected weight {name}" for name in (*unknown, *doubled)), *_misfits(renamed, expected, back)]
+        side_faults = [
+            *(f"unexpected weight {name}" for name in (*unknown, *doubled)),
+            *_misfits(renamed, expected, back),
+        ]
         faults += [f"{side} encoder: {fault}" for fault in side_faults]
         found.update(renamed)
     faults += _prototype_faults(published, own, prototypes)
@@ -149,9 +152,7 @@ def _misfits(renamed: State, expected: Mapping[str, Tensor], back: names.Rules) 
             yield f"unexpected weight {names.rename(name, back) or name}"
 
 
-def _prototype_faults(
-    published: PublishedCheckpoint, own: Mapping[str, Tensor], prototypes: int
-) -> Iterator[str]:
+def _prototype_faults(published: PublishedCheckpoint, own: Mapping[str, Tensor], prototypes: int) -> Iterator[str]:
     """Check the prototypes too, though only training reads them: a file that lacks them is not what it says."""
     if not published.selfalign:
         return

@@ -50,7 +50,12 @@ def scaled(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
 
 
 def loops(
-    regions: Tensor, region_mask: Tensor, words: Tensor, word_mask: Tensor, prototypes: Tensor, temperature: float = 0.1
+    regions: Tensor,
+    region_mask: Tensor,
+    words: Tensor,
+    word_mask: Tensor,
+    prototypes: Tensor,
+    temperature: float = 0.1,
 ) -> Tensor:
     """The definition, one word at a time; differentiable in words and unit prototypes."""
     real = [(b, r) for b in range(len(regions)) for r in range(regions.shape[1]) if region_mask[b, r]]

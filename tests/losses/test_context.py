@@ -187,9 +187,7 @@ def test_without_negatives_loss_and_gradient_are_zero(
     numbers: list[int], negatives: int | None, dtype: torch.dtype
 ) -> None:
     guide, locals_ = (value.to(dtype).requires_grad_() for value in draw(len(numbers), 4))
-    loss = context_alignment_loss(
-        guide, locals_, temperature=0.05, negatives=negatives, same=same_picture(numbers)
-    )
+    loss = context_alignment_loss(guide, locals_, temperature=0.05, negatives=negatives, same=same_picture(numbers))
     loss.backward()
     assert loss == 0.0
     for value in (guide, locals_):

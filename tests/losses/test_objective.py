@@ -28,7 +28,9 @@ def batch(index: list[int] | None = None) -> PairBatch:
     return found if index is None else replace(found, images=replace(found.images, index=torch.tensor(index)))
 
 
-def terms(text: str = VSRN, *overrides: str, index: list[int] | None = None, warmup: bool = False) -> dict[str, Tensor]:
+def terms(
+    text: str = VSRN, *overrides: str, index: list[int] | None = None, warmup: bool = False
+) -> dict[str, Tensor]:
     return tiny(text, *overrides).losses(batch(index), warmup=warmup)
 
 
@@ -105,9 +107,7 @@ def test_terms_are_what_their_functions_give(text: str) -> None:
         "context_text": context_alignment_loss(
             images.context.guide, texts.context.locals, temperature=0.9, negatives=5, mask=pairs_.texts.mask
         ),
-        "concept": concept(made)(
-            images.host.concepts, pairs_.images.mask, texts.host.concepts, pairs_.texts.mask
-        ),
+        "concept": concept(made)(images.host.concepts, pairs_.images.mask, texts.host.concepts, pairs_.texts.mask),
     }
     if images.host.view_logits is not None:
         expected["diversity"] = diversity_loss(images.host.view_logits, pairs_.images.mask)

@@ -16,9 +16,7 @@ LENGTHS = [7, 5, 10]
 
 def generator(dropout: float = 0.0) -> CaptionGenerator:
     torch.manual_seed(0)
-    return CaptionGenerator(
-        REGION, WORDS, hidden_dim=HIDDEN, word_dim=WORD, max_len=LONGEST, dropout=dropout
-    ).double()
+    return CaptionGenerator(REGION, WORDS, hidden_dim=HIDDEN, word_dim=WORD, max_len=LONGEST, dropout=dropout).double()
 
 
 def regions(width: int = 4, filler: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -58,7 +56,7 @@ def step_by_step(module: CaptionGenerator, picture: Tensor, words: Tensor) -> Te
 
 
 def test_targets_by_hand() -> None:
-    """M = 5: two words and marks (4 ids) fit; 5 ids stay as they are; 6 lose their tail, the last kept becomes the end.
+    """M = 5: 4 ids fit, marks included; 5 ids stay as they are; of 6 the first 5 stay, the last of them the end mark.
 
     The first padding id counts as a target.
     """

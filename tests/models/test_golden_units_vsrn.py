@@ -38,7 +38,8 @@ def test_golden_region_graph(options: dict[str, Any], case: dict[str, Tensor], p
         slope = {"grad_in.v": regions.grad}
         assert_agrees(slope, {"grad_in.v": expected["grad_in.v"]}, exact, GRADIENT[precision])
         wanted, exact_slopes = (
-            graph_state(under(results, "grad_param"), name) for results, name in ((expected, precision), (exact, "f64"))
+            graph_state(under(results, "grad_param"), name)
+            for results, name in ((expected, precision), (exact, "f64"))
         )
         if mode == "train":
             bias = {"out.bias": wanted.pop("out.bias")}
@@ -52,9 +53,7 @@ def assert_buffers(
 ) -> None:
     buffers = graph_state(under(expected, "buffer_after"), precision)
     assert {"norm.running_mean", "norm.running_var", "norm.num_batches_tracked"} <= set(buffers)
-    assert_agrees(
-        layer.state_dict(), buffers, graph_state(under(exact, "buffer_after"), "f64"), OUTPUT[precision]
-    )
+    assert_agrees(layer.state_dict(), buffers, graph_state(under(exact, "buffer_after"), "f64"), OUTPUT[precision])
 
 
 def generator(options: dict[str, Any], case: dict[str, Tensor], precision: str) -> CaptionGenerator:
@@ -92,9 +91,7 @@ def test_golden_generator_outputs(options: dict[str, Any], case: dict[str, Tenso
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @each_case("captioner")
-def test_golden_generator_loss_and_gradients(
-    options: dict[str, Any], case: dict[str, Tensor], precision: str
-) -> None:
+def test_golden_generator_loss_and_gradients(options: dict[str, Any], case: dict[str, Tensor], precision: str) -> None:
     module = generator(options, case, precision)
     (regions,) = leaves(case, "feats", precision=precision)
     mask = torch.ones(regions.shape[:2], dtype=torch.bool)

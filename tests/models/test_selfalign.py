@@ -102,7 +102,11 @@ def test_a_relu_that_silences_a_guide_stays_finite() -> None:
 @pytest.mark.parametrize("views", [1, 3])
 def test_context_of_one_side_meets_the_locals_of_the_other(context_first: bool, views: int) -> None:
     """S = max_v pooled_v · pooled + w (context_I · local_T + local_I · context_T), w once."""
-    made, images, texts = module(context_first=context_first, image_context_weight=0.3), host(views=views), host(seed=7)
+    made, images, texts = (
+        module(context_first=context_first, image_context_weight=0.3),
+        host(views=views),
+        host(seed=7),
+    )
     image, image_vectors = made.encode_image(images)
     text, text_vectors = made.encode_text(texts)
     crossed = image.context @ text.mean_local.T + image.mean_local @ text.context.T
@@ -139,7 +143,8 @@ def test_switches_concern_captions_only(switch: str, part: str) -> None:
     for made in (corrected, published):
         made.train()
     torch.testing.assert_close(
-        getattr(published.encode_image(host(views=1))[0], part), getattr(corrected.encode_image(host(views=1))[0], part)
+        getattr(published.encode_image(host(views=1))[0], part),
+        getattr(corrected.encode_image(host(views=1))[0], part),
     )
     text, other = corrected.encode_text(host())[0], published.encode_text(host())[0]
     assert not torch.equal(getattr(text, part), getattr(other, part))

@@ -1,24 +1,28 @@
-"""A process that has imported the program and forks one child per command: real processes without seconds of start-up.
+"""A process that has imported the program and forks a child per command: real processes without their start-up time.
 
-Reads one JSON request a line. `start` forks a child that runs `python -m selfalign_cli ARGUMENTS`, and answers with its
-process id; `wait` answers with how a child ended, as `subprocess` would say it.
+Reads one JSON request a line. `start` forks a child that runs `python -m selfalign_cli ARGUMENTS`, and answers with
+its process id; `wait` answers with how a child ended, as `subprocess` would say it.
 """
 
 from __future__ import annotations
 
+import atexit
+import gc
+import importlib
 import json
 import os
 import runpy
 import signal
 import sys
 
-import selfalign_cli.cli.app
-import selfalign_cli.engine.evaluate
-import selfalign_cli.engine.export
-import selfalign_cli.engine.train  # noqa: F401 - so that children have it
+PROGRAM = ("cli.app", "engine.train", "engine.evaluate", "engine.export")
+HALF_OF_THE_START_UP = "torch._dynamo"  # imported when an optimizer is made
 
 
 def serve() -> None:
+    for name in (HALF_OF_THE_START_UP, *(f"selfalign_cli.{part}" for part in PROGRAM)):
+        importlib.import_module(name)
+    gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the terminal of the tests is for pytest
     for line in sys.stdin:
         request = json.loads(line)
@@ -28,19 +32,30 @@ def serve() -> None:
             answer = os.fork()
             if answer == 0:
                 become(**request)
-                return
         print(answer, flush=True)
 
 
 def become(arguments: list[str], folder: str, out: str, err: str, before: str) -> None:
-    """Be the command; `before` is Python to run first. Ends the way the command ends: by SystemExit, or by returning."""
+    """Be the command, to its end; `before` is Python to run first."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(folder)
     for target, path, mode in ((0, os.devnull, os.O_RDONLY), (1, out, os.O_WRONLY), (2, err, os.O_WRONLY)):
         os.dup2(os.open(path, mode | os.O_CREAT | os.O_TRUNC), target)
-    exec(before, {})
     sys.argv = ["selfalign", *arguments]
-    runpy.run_module("selfalign_cli", run_name="__main__", alter_sys=True)
+    code: object = 0
+    try:
+        exec(before, {})
+        runpy.run_module("selfalign_cli", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        code = end.code or 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    # What the interpreter does at its end, but for freeing every object, which takes longer than most commands.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 1)
 
 
 if __name__ == "__main__":

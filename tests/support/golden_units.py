@@ -1,4 +1,4 @@
-"""What tests of single golden modules share: cases as test parameters, inputs as leaves, comparison within rounding."""
+"""What tests of single golden modules share: cases as parameters, inputs as leaves, comparison within rounding."""
 
 from __future__ import annotations
 

@@ -24,9 +24,14 @@ class Done:
     out: str
     err: str
 
-    @property
-    def lines(self) -> list[str]:
-        return self.err.splitlines()
+    def must_refuse(self, *words: str, code: int = 2) -> None:
+        """One short message without a traceback, nothing on stdout, and the exit code."""
+        assert (self.code, self.out) == (code, ""), self.err
+        told = [line for line in self.err.splitlines() if not line.startswith(("training:", "epoch ", "resuming "))]
+        assert told[0].startswith("error: "), self.err
+        assert len(told) <= 1 + self.err.count("\n  ") + self.err.count("\nhint: "), self.err
+        assert "Traceback" not in self.err
+        assert not [word for word in words if word not in self.err], self.err
 
 
 class Forks:
@@ -87,22 +92,25 @@ class Command:
         code = self.forks.wait(self.number)
         return Done(code, *(path.read_text(errors="replace") for path in (self.out, self.err)))
 
-    def when(self, ready: Callable[[], bool]) -> None:
-        """Wait until something is so."""
-        patient = time.monotonic() + PATIENCE
-        while not ready():
-            assert time.monotonic() < patient, self.err.read_text()
-            time.sleep(0.002)
+
+def until(ready: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    patient = time.monotonic() + PATIENCE
+    while not ready():
+        assert time.monotonic() < patient
+        time.sleep(0.002)
 
 
 def cold(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
     """Start `python -m selfalign_cli ARGUMENTS` as a user would."""
     command = [sys.executable, "-m", "selfalign_cli", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.Popen(command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
-def at_call(function: str, call: int, which: signal.Signals, *, after: bool = False) -> str:
+def at_call(function: str, call: int, which: signal.Signals, *, after: bool = False, group: bool = False) -> str:
     """Python for `before`: the process gets a signal at the n-th call of a function, before or after it runs.
 
     Args:
@@ -110,17 +118,22 @@ def at_call(function: str, call: int, which: signal.Signals, *, after: bool = Fa
         call: n, from 1.
         which: the signal.
         after: once the function has done its work.
+        group: all processes of the command get the signal, as from Ctrl-C on a terminal.
     """
     module, name = function.rsplit(".", 1)
+    send = f"os.killpg(0, {int(which)})" if group else f"os.kill(os.getpid(), {int(which)})"
     return f"""
 import importlib, itertools, os
-owner = importlib.import_module({module!r})
-original, calls = getattr(owner, {name!r}), itertools.count(1)
-def counted(*positional, **named):
-    now = next(calls) == {call}
-    if now and not {after}: os.kill(os.getpid(), {int(which)})
-    result = original(*positional, **named)
-    if now and {after}: os.kill(os.getpid(), {int(which)})
-    return result
-setattr(owner, {name!r}, counted)
+if {group}: os.setpgid(0, 0)
+def watch():
+    owner = importlib.import_module({module!r})
+    original, calls = getattr(owner, {name!r}), itertools.count(1)
+    def counted(*positional, **named):
+        now = next(calls) == {call}
+        if now and not {after}: {send}
+        result = original(*positional, **named)
+        if now and {after}: {send}
+        return result
+    setattr(owner, {name!r}, counted)
+watch()
 """

@@ -36,6 +36,8 @@ BERT = {
     "num_attention_heads": 2,
     "intermediate_size": 16,
     "max_position_embeddings": 32,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
 }
 
 

@@ -124,7 +124,10 @@ def _described(split: _Split) -> str:
 def _open_split(folder: Path, name: str) -> _Split:
     path = folder / f"{name}{FEATURES}"
     features = open_array(path, axes=3)
-    captions = read_caption_lines(folder / f"{name}{SCAN_CAPTIONS}")
+    captions_path = folder / f"{name}{SCAN_CAPTIONS}"
+    if not captions_path.exists():
+        raise DataError(f"there is no {captions_path}; {path.name} needs its captions beside it")
+    captions = read_caption_lines(captions_path)
     stride, per_image = _layout(path, features, len(captions))
     images = len(features) // stride
     return _Split(

@@ -116,7 +116,7 @@ def _train(recipe: Recipe, view: DemoView) -> None:
         )
     try:
         with view.training() as ui:
-            train_recipe(recipe, resume=True, device=DEVICE, ui=ui)
+            train_recipe(recipe, resume=folder.last.exists(), device=DEVICE, ui=ui)
     except RunInterrupted as stop:
         stop.hint = "the same command goes on from here"
         raise

@@ -1,0 +1,60 @@
+"""The same seed gives the same numbers, whoever reads the batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.processes import Forks
+from support.world import STEPS, World, changed_recipe, differences, metrics_of, outcome
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_same_seed_gives_the_same_run(
+    world: World, forks: Forks, unbroken: Path, tmp_path: Path, workers: int
+) -> None:
+    """The log, the weights, the optimizer and the random numbers, bit for bit."""
+    done = forks.run("train", world.recipe, "--set", f"data.workers={workers}", cwd=tmp_path)
+    assert done.code == 0, done.err
+    first, second = outcome(unbroken), outcome(tmp_path / "run")
+    for checkpoint in (second["last"], second["best"]):
+        checkpoint["recipe"]["data"]["workers"] = 0
+    assert not differences(first, second)
+
+
+def test_another_seed_gives_another_run(world: World, forks: Forks, unbroken: Path, tmp_path: Path) -> None:
+    recipe = changed_recipe(world, tmp_path / "tiny.yaml", run={"seed": 8})
+    assert forks.run("train", recipe, "--set", "optim.epochs=1", cwd=tmp_path).code == 0
+    assert metrics_of(tmp_path / "run")[0]["total"] != metrics_of(unbroken)[0]["total"]
+
+
+def test_every_line_of_the_log_says_where_it_belongs(unbroken: Path) -> None:
+    """log_every 2, validation.every 4, 6 steps an epoch, 12 in all."""
+    lines = metrics_of(unbroken)
+    places = [(line["kind"], line["step"], line["epoch"]) for line in lines]
+    assert [place for place in places if place[0] == "train"] == [
+        *(("train", step, 1) for step in (2, 4, 6)),
+        *(("train", step, 2) for step in (8, 10, STEPS)),
+    ]
+    assert [place for place in places if place[0] == "validation"] == [
+        *(("validation", step, 1) for step in (4, 6)),
+        *(("validation", step, 2) for step in (8, STEPS)),
+    ]
+    terms = {
+        "ranking",
+        "concept",
+        "context_image",
+        "context_text",
+        "captioning",
+        "total",
+        "grad_norm",
+        "learning_rate",
+    }
+    assert set(lines[0]) == terms | {"kind", "step", "epoch"}
+
+
+def test_saving_more_often_changes_nothing(world: World, forks: Forks, unbroken: Path, tmp_path: Path) -> None:
+    """A save between two log lines leaves no line of its own."""
+    done = forks.run("train", world.recipe, "--set", "run.save_every=1", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert metrics_of(tmp_path / "run") == metrics_of(unbroken)
