@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from selfalign_cli.errors import DataError, RunError
@@ -44,7 +44,8 @@ def replacing(path: Path) -> Iterator[Path]:
             raise
         raise writing_failed(path, fault) from fault
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # mostly: not there
+            temporary.unlink()
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:

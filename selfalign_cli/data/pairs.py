@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -228,7 +227,6 @@ def pair_batches(
         batch_size=None,
         shuffle=False,
         num_workers=workers,
-        collate_fn=_as_is,
         worker_init_fn=_ignore_stop_signals,
         generator=torch.Generator(),  # of its own: the loader draws from it, and the global one belongs to dropout
     )
@@ -275,10 +273,6 @@ class _Batches(Dataset[PairBatch | SelfAlignError]):
 def _unwrapped(batch: PairBatch | SelfAlignError) -> PairBatch:
     if isinstance(batch, SelfAlignError):
         raise batch
-    return batch
-
-
-def _as_is(batch: Any) -> Any:
     return batch
 
 

@@ -131,7 +131,7 @@ class _Array(np.ndarray[Any, Any]):
         expected = list if real.hasobject else bytes
         if type(data) is not expected or len(data) != count * (1 if real.hasobject else real.itemsize):
             raise ValueError("an array whose data do not fill its shape")
-        super().__setstate__((1, tuple(shape), real, np.bool_(bool(fortran)), data))
+        super().__setstate__((1, tuple(shape), real, bool(fortran), data))  # type: ignore[arg-type]
 
 
 def _reconstruct(*_: object) -> _Array:

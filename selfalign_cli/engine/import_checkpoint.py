@@ -95,6 +95,7 @@ def import_checkpoint(source: Path, out: Path, sources: ImportSources, *, overwr
     published = read_published_checkpoint(source)
     language = _camera_language(published, sources) if published.camera else _vsrn_language(published, sources)
     recipe = _recipe(published, language, sources)
+    _check_positions(published, recipe)
     width = tensor_size(published, "image", "fc.weight", axis=1)
     with torch.device("meta"):  # names and shapes only
         own = build_model(recipe, feature_dim=width, vocab_size=len(language.captions), bert=language.bert)
@@ -131,6 +132,17 @@ def _recipe(published: PublishedCheckpoint, language: _Language, sources: Import
         )
     except CheckpointError as fault:
         raise CheckpointError(f"{published.path}: {fault.message}", fault.hint) from fault
+
+
+def _check_positions(published: PublishedCheckpoint, recipe: Recipe) -> None:
+    """Refuse captions longer than BERT has positions for."""
+    if isinstance(recipe.model, CameraSection):
+        positions = tensor_size(published, "text", "bert.embeddings.position_embeddings.weight", axis=0)
+        if (recipe.data.max_words or 0) > positions:
+            raise CheckpointError(
+                f"{published.path}: its options say captions of {recipe.data.max_words} pieces, and its BERT has "
+                f"{positions} positions"
+            )
 
 
 def _vsrn_language(published: PublishedCheckpoint, sources: ImportSources) -> _Language:

@@ -9,6 +9,7 @@ location `cuda:0`.
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import pickle
 import re
@@ -151,16 +152,19 @@ def _refused_names(path: Path, fault: Exception) -> list[str]:
 
 
 def _names_in_file(path: Path) -> Iterator[str]:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                if name.endswith("data.pkl"):
-                    with archive.open(name) as member:
-                        yield from names_in_pickle(member)  # type: ignore[arg-type]
+    """Yield what the pickles of a checkpoint file ask for, without loading them."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                for name in archive.namelist():
+                    if name.endswith("data.pkl"):
+                        yield from names_in_pickle(io.BytesIO(archive.read(name)))
+            return
+        with open(path, "rb") as stream:
+            for _ in range(OLD_FILE_PICKLES):
+                yield from names_in_pickle(stream)
+    except Exception:  # the archive is damaged too; the names found before are worth telling
         return
-    with open(path, "rb") as stream:
-        for _ in range(OLD_FILE_PICKLES):
-            yield from names_in_pickle(stream)
 
 
 def _is_state(state: object) -> bool:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+BLOCK_ROWS = 64
+"""Rows that batch normalisation takes through all its steps together."""
 LENGTH_FLOOR = 1e-12  # lower bound of a length before it divides, as in torch.nn.functional.normalize
 
 
@@ -50,34 +52,54 @@ def normalize_places(
 
 
 class _NormalizeRows(torch.autograd.Function):
-    """Batch normalisation of rows (n, C) by their own statistics.
+    """Batch normalisation of rows (n, C) by their own statistics, some rows at a time.
 
-    torch's CPU kernel for row-major rows sums thousands of them in plain float32 and loses an order of magnitude of
-    accuracy (measured on 4,608 x 2,048: 3e-5 against 2e-6); these reductions sum in blocks.
+    A few rows stay in the processor's cache through all steps, which saves most passes over memory. Sums of blocks are
+    also more accurate than torch's CPU kernel, which adds thousands of rows one after the other.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, eps: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        mean = rows.mean(dim=0)
-        normal = rows - mean
-        variance = torch.linalg.vector_norm(normal, dim=0).square_().div_(len(rows))
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        size = _block_rows(rows)
+        parts, scratch = rows.split(size), rows.new_empty(size, rows.shape[1])
+        means, deviations = rows.new_empty(2, len(parts), rows.shape[1])
+        for part, part_mean, deviation in zip(parts, means, deviations, strict=True):
+            centred = torch.sub(part, torch.mean(part, 0, out=part_mean), out=scratch[: len(part)])
+            torch.sum(centred.square_(), 0, out=deviation)
+        counts = rows.new_tensor([[len(part)] for part in parts])
+        mean = (counts * means).sum(0) / len(rows)
+        variance = (deviations + counts * (means - mean).square_()).sum(0) / len(rows)  # Chan's rule, no cancellation
         scale = torch.rsqrt(variance + eps)
-        normal *= scale
-        ctx.save_for_backward(normal, scale, weight)
+        factor = scale * weight
+        out = torch.empty_like(rows)
+        for part, target in zip(parts, out.split(size), strict=True):
+            torch.addcmul(bias, torch.sub(part, mean, out=scratch[: len(part)]), factor, out=target)
+        ctx.save_for_backward(rows, mean, scale, factor)
         ctx.mark_non_differentiable(mean, variance)
-        return torch.addcmul(bias, normal, weight), mean, variance
+        return out, mean, variance
 
     @staticmethod
-    def backward(
-        ctx: Any, grad: Tensor, *unused: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor, None]:
-        normal, scale, weight = ctx.saved_tensors
-        bias_grad = grad.sum(dim=0)
-        weight_grad = (grad * normal).sum(dim=0)
-        rows_grad = torch.addcmul(grad - bias_grad / len(grad), normal, weight_grad / len(grad), value=-1)
-        return rows_grad.mul_(scale * weight), weight_grad, bias_grad, None
+    def backward(ctx: Any, grad: Tensor, *unused: Tensor | None) -> tuple[Tensor, Tensor, Tensor, None]:
+        rows, mean, scale, factor = ctx.saved_tensors
+        size = _block_rows(rows)
+        parts, grads, scratch = rows.split(size), grad.split(size), rows.new_empty(size, rows.shape[1])
+        bias_grads, weight_grads = rows.new_empty(2, len(parts), rows.shape[1])
+        for part, part_grad, bias_grad, weight_grad in zip(parts, grads, bias_grads, weight_grads, strict=True):
+            torch.sum(part_grad, 0, out=bias_grad)
+            centred = torch.sub(part, mean, out=scratch[: len(part)])
+            torch.sum(centred.mul_(part_grad), 0, out=weight_grad)
+        bias_grad, weight_grad = bias_grads.sum(0), weight_grads.sum(0).mul_(scale)
+        shift, slope = bias_grad / -len(rows), weight_grad * scale / -len(rows)
+        rows_grad = torch.empty_like(rows)
+        for part, part_grad, target in zip(parts, grads, rows_grad.split(size), strict=True):
+            centred = torch.sub(part, mean, out=scratch[: len(part)])
+            torch.addcmul(shift, centred, slope, out=target).add_(part_grad).mul_(factor)
+        return rows_grad, weight_grad, bias_grad, None
+
+
+def _block_rows(rows: Tensor) -> int:
+    """Rows taken together: few enough for the cache of a processor, all on other devices."""
+    return BLOCK_ROWS if rows.device.type == "cpu" else max(1, len(rows))
 
 
 class MaskedBatchNorm(nn.Module):
@@ -108,8 +130,8 @@ class MaskedBatchNorm(nn.Module):
     def forward(self, places: Tensor, mask: Tensor | None = None) -> Tensor:
         """Normalise (B, C) or (B, S, C); mask (B, S) or None."""
         if not self.training:
-            normal = (places - self.running_mean) * torch.rsqrt(self.running_var + self.EPS)
-            return zero_padding(torch.addcmul(self.bias, normal, self.weight), mask)
+            scale = self.weight * torch.rsqrt(self.running_var + self.EPS)
+            return zero_padding(torch.addcmul(self.bias - self.running_mean * scale, places, scale), mask)
         if mask is None or bool(mask.all()):
             return self._train(places.reshape(-1, places.shape[-1])).view_as(places)
         return torch.zeros_like(places).masked_scatter(mask.unsqueeze(-1), self._train(places[mask]))

@@ -72,9 +72,7 @@ def refusal(tmp_path, content, sources, *, zipped=True):
 @pytest.mark.parametrize("selfalign", [True, False])
 @pytest.mark.parametrize("zipped", [True, False])
 def test_every_weight_arrives(tmp_path, sources, host, selfalign, zipped):
-    result = imported(
-        tmp_path, published_content(HOSTS[host], selfalign=selfalign), sources[host], zipped=zipped
-    )
+    result = imported(tmp_path, published_content(HOSTS[host], selfalign=selfalign), sources[host], zipped=zipped)
     found = load_checkpoint(tmp_path / "new.ckpt")
     assert (found.recipe.model.name, found.recipe.selfalign.enabled) == (host, selfalign)
     assert (found.epoch, found.step, found.scores, found.feature_dim) == (3, 30, {"r1+r5": 132.5}, FEATURE_DIM)

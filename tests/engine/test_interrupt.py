@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the step is finished, the run is saved, the exit code says which; a second signal ends at once."""
+"""SIGINT and SIGTERM: the step is finished, the run saved, the exit code says which; a second one ends it at once."""
 
 from __future__ import annotations
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 
 from selfalign_cli.data.captions import read_vocabulary_captions
 from selfalign_cli.data.convert import convert_to_feature_file
+from selfalign_cli.data.features import ImageRecord, write_feature_file
 from selfalign_cli.data.scenes import make_scenes
 from selfalign_cli.data.vocab import build_vocabulary
 
@@ -60,8 +62,19 @@ def make_world(folder: Path) -> World:
     return world
 
 
+def write_other_features(path: Path, *, width: int) -> None:
+    """A feature file about nothing, with two captions for each of four pictures a split."""
+    draw = np.random.default_rng(0)
+    records = [
+        ImageRecord(f"{split}{row}", draw.random((3, width), dtype=np.float32), split, ["a red ball", f"ball {row}"])
+        for split in ("train", "dev", "test")
+        for row in range(4)
+    ]
+    write_feature_file(path, records, total_images=12, total_regions=36, feature_dim=width)
+
+
 def changed_recipe(world: World, path: Path, **sections: dict[str, Any]) -> Path:
-    """Write the recipe with some keys changed; a section of None is left out."""
+    """Write the recipe with some keys changed."""
     tree = yaml.safe_load(world.recipe.read_text())
     for name, keys in sections.items():
         tree.setdefault(name, {}).update(keys)

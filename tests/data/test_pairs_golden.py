@@ -1,0 +1,70 @@
+"""The data path against what the published loader makes of the same folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.golden import golden_root, settings, tensors, under
+
+from selfalign_cli.data.convert import convert_to_feature_file
+from selfalign_cli.data.features import FeatureFile
+from selfalign_cli.data.pairs import PairDataset
+from selfalign_cli.data.vocab import Vocabulary
+
+LEGACY = golden_root() / "legacy"
+BATCHES = tensors(LEGACY / "expected" / "vsrn_batches.safetensors")
+NUMBERS = sorted({int(name.split(".")[0].removeprefix("batch")) for name in BATCHES})
+
+
+@pytest.fixture(scope="module")
+def source() -> Path:
+    return next(path for path in sorted((LEGACY / "data").iterdir()) if path.is_dir())
+
+
+@pytest.fixture(scope="module")
+def file(source: Path, tmp_path_factory: pytest.TempPathFactory) -> FeatureFile:
+    path = tmp_path_factory.mktemp("golden") / "f.h5"
+    convert_to_feature_file([source], path)
+    return FeatureFile(path)
+
+
+@pytest.fixture(scope="module")
+def dataset(file: FeatureFile) -> PairDataset:
+    path = next(path for path in sorted((LEGACY / "vocab").iterdir()) if path.suffix == ".json")
+    ids = json.loads(path.read_text(encoding="utf-8"))["word2idx"]
+    vocabulary = Vocabulary(tuple(sorted(ids, key=ids.__getitem__)), "treebank-line", "ascii")
+    return PairDataset(file, "test", vocabulary.encode)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_golden_batches(dataset, number):
+    """Consecutive captions of `test`, sorted by length with equals in order, zero-padded to the longest."""
+    expected = under(BATCHES, f"batch{number}")
+    size = len(under(BATCHES, "batch0")["ids"])
+    rows = np.arange(number * size, number * size + len(expected["ids"]))
+    batch = dataset.batch(rows)
+    assert torch.equal(batch.captions - int(dataset.captions[0]), expected["ids"])
+    assert torch.equal(batch.texts.ids, expected["captions"])
+    assert torch.equal(batch.texts.lengths, expected["lengths"])
+    assert torch.equal(batch.images.features, expected["images"])
+
+
+def test_golden_splits_have_the_recorded_pictures(file):
+    """Caption i belongs to the recorded row, in a layout where rows are pictures."""
+    for split, captions in settings(LEGACY / "expected" / "vsrn_captions.json")["splits"].items():
+        rows = file.caption_image[file.split_captions(split)] - file.split_images(split)[0]
+        assert rows.tolist() == [caption["image_row"] for caption in captions]
+
+
+def test_golden_splits_stored_five_times_equal_those_stored_once(file, source):
+    for path in sorted(source.glob("*dup_ims.npy")):
+        split = path.name.removesuffix("_ims.npy")
+        once = split.removesuffix("dup")
+        ours, theirs = file.split_images(split), file.split_images(once)
+        assert [file.image_ids[row] for row in ours] == [file.image_ids[row] for row in theirs]
+        assert all((file.regions(a) == file.regions(b)).all() for a, b in zip(ours, theirs, strict=True))
+        assert len(file.split_captions(split)) == len(file.split_captions(once))
