@@ -59,7 +59,9 @@ def select(folder: Path, budget: int = BUDGET) -> list[Path]:
     """Choose the files of the copy."""
     chosen: list[Path] = []
     for patterns in GROUPS:
-        matching = {path.relative_to(folder) for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+        matching = {
+            path.relative_to(folder) for pattern in patterns for path in folder.glob(pattern) if path.is_file()
+        }
         wanted = sorted(matching - set(chosen))
         size = sum((folder / path).stat().st_size for path in wanted)
         if size <= budget:

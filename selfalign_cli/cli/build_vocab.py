@@ -9,12 +9,14 @@ import typer
 
 from selfalign_cli.cli.console import progress, show_table
 from selfalign_cli.cli.options import OverwriteOpt
+from selfalign_cli.errors import DataError
 
 CaptionsArg = Annotated[
     list[Path],
     typer.Argument(
         metavar="CAPTIONS",
-        help="Text file with one caption a line, SCAN folder, Karpathy or COCO JSON, or feature file.",
+        help="Text file with one caption a line, SCAN folder, Karpathy or COCO JSON, or feature file; "
+        "or one vocabulary of another program (SCAN's JSON, VSRN's pickle), whose ids are kept.",
     ),
 ]
 OutOpt = Annotated[
@@ -43,7 +45,12 @@ TokenizerOpt = Annotated[
     typer.Option("--tokenizer", help="Splitter of whole words; the vocabulary keeps its name."),
 ]
 LowercaseOpt = Annotated[
-    Literal["unicode", "ascii"], typer.Option("--lowercase", help="Lower every letter of whole words, or only A to Z.")
+    Literal["unicode", "ascii"] | None,
+    typer.Option(
+        "--lowercase",
+        help="Lower every letter of whole words, or only A to Z (default for a vocabulary of another program).",
+        show_default=False,
+    ),
 ]
 KindOpt = Annotated[Literal["words", "wordpiece"], typer.Option("--kind", help="Whole words, or WordPieces for BERT.")]
 SizeOpt = Annotated[int, typer.Option("--size", min=1, help="Largest number of WordPieces.")]
@@ -55,7 +62,7 @@ def build_vocab(
     min_count: MinCountOpt = None,
     splits: SplitsOpt = None,
     tokenizer: TokenizerOpt = "treebank",
-    lowercase: LowercaseOpt = "unicode",
+    lowercase: LowercaseOpt = None,
     kind: KindOpt = "words",
     size: SizeOpt = 8000,
     overwrite: OverwriteOpt = False,
@@ -66,15 +73,25 @@ def build_vocab(
     """
     from selfalign_cli.data.atomic import refuse_existing
     from selfalign_cli.data.captions import read_vocabulary_captions
+    from selfalign_cli.data.foreign_vocab import is_foreign_vocabulary
 
     refuse_existing(out, overwrite)
+    if any(map(is_foreign_vocabulary, captions)):
+        counting = min_count is not None or splits is not None or kind != "words"
+        show_table(
+            ["", ""],
+            _import_words(captions, out, counting, tokenizer, lowercase or "ascii", overwrite),
+            title=str(out),
+        )
+        return
     wanted = None if splits is None else [name.strip() for name in splits.split(",") if name.strip()]
     texts = [text for source in captions for text in read_vocabulary_captions(source, wanted)]
     if kind == "wordpiece":
         rows = _build_wordpieces(texts, out, size, 2 if min_count is None else min_count)
     else:
         source = " ".join(str(path) for path in captions)
-        rows = _build_words(texts, out, 4 if min_count is None else min_count, tokenizer, lowercase, source, overwrite)
+        count = 4 if min_count is None else min_count
+        rows = _build_words(texts, out, count, tokenizer, lowercase or "unicode", source, overwrite)
     show_table(["", ""], [["captions", f"{len(texts):,}"], *rows], title=str(out))
 
 
@@ -90,6 +107,27 @@ def _build_words(
     vocabulary.save(out, overwrite=overwrite)
     return [
         ["words", f"{len(vocabulary):,}, those that occur {min_count} times or more"],
+        ["tokenizer", f"{tokenizer}, {lowercase} lower case"],
+        ["content hash", vocabulary.content_hash],
+    ]
+
+
+def _import_words(
+    sources: list[Path], out: Path, counting: bool, tokenizer: str, lowercase: str, overwrite: bool
+) -> list[list[str]]:
+    """Take over a vocabulary of another program as it is."""
+    from selfalign_cli.data.foreign_vocab import is_foreign_vocabulary, read_foreign_vocabulary
+
+    if counting or len(sources) > 1:
+        name = next(filter(is_foreign_vocabulary, sources))
+        raise DataError(
+            f"{name} is a finished vocabulary: its ids are kept, and nothing is counted",
+            "name it alone, without --min-count, --splits and --kind",
+        )
+    vocabulary = read_foreign_vocabulary(sources[0], tokenizer=tokenizer, lowercase=lowercase)
+    vocabulary.save(out, overwrite=overwrite)
+    return [
+        ["words", f"{len(vocabulary):,}, with the ids of {sources[0]}"],
         ["tokenizer", f"{tokenizer}, {lowercase} lower case"],
         ["content hash", vocabulary.content_hash],
     ]

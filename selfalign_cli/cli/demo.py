@@ -83,6 +83,7 @@ class ArmView:
 
     def __init__(self) -> None:
         self._view = TrainingView()
+        self._held: list[str] | None = []  # messages before the start; of no use where nothing is left to train
 
     def __enter__(self) -> ArmView:
         return self
@@ -94,9 +95,12 @@ class ArmView:
 
     def start(self, *, total_steps: int, start_step: int, epochs: int, steps_per_epoch: int) -> None:
         """Begin, or say that there is nothing left to do."""
+        held, self._held = self._held or [], None
         if start_step >= total_steps:
             self._view.message("trained already")
             return
+        for text in held:
+            self._view.message(text)
         self._view.start(
             total_steps=total_steps, start_step=start_step, epochs=epochs, steps_per_epoch=steps_per_epoch
         )
@@ -113,8 +117,11 @@ class ArmView:
         self._view.validation(epoch=epoch, step=step, scores=scores, best=best)
 
     def message(self, text: str) -> None:
-        """Pass a message on."""
-        self._view.message(text)
+        """Pass a message on, once it is known whether there is something to train."""
+        if self._held is None:
+            self._view.message(text)
+        else:
+            self._held.append(text)
 
     def finish(self, summary: Mapping[str, object]) -> None:
         """End the bar; the summary of an arm stands in the demo's table."""

@@ -92,7 +92,7 @@ class ArrayInFile:
         Raises:
             RunError: the file was replaced or cut short, or the disk fails.
         """
-        wanted = target.data.cast("B")
+        wanted = target.reshape(-1).view(np.uint8).data
         position, done = self.extent.offset + start * self.extent.row_bytes, 0
         while done < len(wanted):
             try:

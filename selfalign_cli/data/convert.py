@@ -74,7 +74,7 @@ def convert_to_feature_file(
 
     Raises:
         DataError: a source is faulty, or `out` exists already.
-        RunError: the disk is full.
+        RunError: the disk is full, or a source was changed meanwhile.
     """
     refuse_existing(out, overwrite)
     plan = plan_conversion(sources, captions, format)

@@ -13,7 +13,7 @@ from selfalign_cli.data.features import FeatureFile
 from selfalign_cli.data.vocab import Vocabulary
 from selfalign_cli.engine.build import build_model
 from selfalign_cli.engine.checkpoint import Checkpoint, load_state
-from selfalign_cli.errors import CheckpointError, DataError, RecipeError, RunError
+from selfalign_cli.errors import CheckpointError, DataError, RecipeError
 from selfalign_cli.models.retrieval import RetrievalModel
 from selfalign_cli.recipe.schema import CameraSection, Recipe
 
@@ -135,5 +135,7 @@ def choose_device(name: str) -> torch.device:
     if name not in ("auto", "cpu", "cuda"):
         raise RecipeError(f"--device {name}: expected auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
-        raise RunError("--device cuda: this torch sees no CUDA device", "use --device auto, or install a CUDA build")
+        raise RecipeError(
+            "--device cuda: this torch sees no CUDA device", "use --device auto, or install a CUDA build of torch"
+        )
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

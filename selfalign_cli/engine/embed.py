@@ -58,7 +58,7 @@ def embed_checkpoint(
         parts["batch"] = batch_size or recipe.validation.batch_size
     counts = {"images": len(rows.images), "captions": len(rows.captions), "folds": 1}
     signature = signature_of(**parts, **counts)  # type: ignore[arg-type]
-    names, texts = rows.file.image_ids, rows.file.captions
+    names, texts, ids = rows.file.image_ids, rows.file.captions, rows.file.caption_ids
     return EmbeddingFile(
         images,
         captions,
@@ -66,6 +66,7 @@ def embed_checkpoint(
         [names[row] for row in rows.images],
         [texts[row] for row in rows.captions],
         {**parts, "signature": signature},
+        None if ids is None else [ids[row] for row in rows.captions],
     )
 
 

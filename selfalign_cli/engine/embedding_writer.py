@@ -16,9 +16,10 @@ import numpy.typing as npt
 from torch import Tensor
 
 from selfalign_cli.data.atomic import replacing
+from selfalign_cli.data.hdf5_output import GuardedStream
 from selfalign_cli.encodings import RetrievalVectors
 from selfalign_cli.engine.embeddings import FORMAT, VERSION, Attributes
-from selfalign_cli.errors import DataError, RunError
+from selfalign_cli.errors import DataError
 
 CHUNK_ROWS = 256
 """Pictures or captions put together at once."""
@@ -31,7 +32,14 @@ class _Content:
     image_of_caption: Tensor
     image_ids: Sequence[str]
     caption_texts: Sequence[str]
+    caption_ids: Sequence[str] | None
     attributes: Attributes
+
+    @property
+    def texts(self) -> dict[str, Sequence[str]]:
+        """The arrays of text, by name."""
+        texts = {"image_id": self.image_ids, "caption_text": self.caption_texts}
+        return texts if self.caption_ids is None else {**texts, "caption_id": self.caption_ids}
 
 
 def check_writable_kind(path: Path) -> None:
@@ -55,6 +63,7 @@ def write_embeddings(
     image_ids: Sequence[str],
     caption_texts: Sequence[str],
     attributes: Attributes,
+    caption_ids: Sequence[str] | None = None,
 ) -> None:
     """Write an embedding file; whatever stood there is replaced only by a complete one.
 
@@ -66,6 +75,7 @@ def write_embeddings(
         image_ids: N names.
         caption_texts: M captions.
         attributes: what the file shall say about itself, e.g. the signature.
+        caption_ids: M names, or None.
 
     Raises:
         DataError: unknown suffix, Parquet without pyarrow, a place that cannot be written to, counts that differ.
@@ -74,27 +84,30 @@ def write_embeddings(
     check_writable_kind(path)
     counts = (len(images.pooled), len(captions.pooled))
     found = (len(image_ids), len(caption_texts))
-    if found != counts or len(image_of_caption) != counts[1]:
+    per_caption = {len(image_of_caption), len(caption_texts if caption_ids is None else caption_ids)}
+    if found != counts or per_caption != {counts[1]}:
         raise DataError(
             f"{path}: {found[0]:,} picture ids, {found[1]:,} captions and {len(image_of_caption):,} rows of "
             f"image_of_caption for {counts[0]:,} picture and {counts[1]:,} caption vectors"
         )
-    for texts in (image_ids, caption_texts):
+    own: Attributes = {"format": FORMAT, "version": VERSION, "context_width": images.shared.shape[1]}
+    described = {**attributes, **own}
+    content = _Content(images, captions, image_of_caption, image_ids, caption_texts, caption_ids, described)
+    for texts in content.texts.values():
         faulty = next((row for row, text in enumerate(texts) if "\0" in text), None)
         if faulty is not None:
             raise DataError(
                 f"{path}: text {faulty} holds a NUL character: {texts[faulty]!r}", "remove it from the data"
             )
-    own: Attributes = {"format": FORMAT, "version": VERSION, "context_width": images.shared.shape[1]}
-    content = _Content(images, captions, image_of_caption, image_ids, caption_texts, {**attributes, **own})
     with replacing(path) as temporary:
         _WRITERS[path.suffix.lower()](temporary, content)
 
 
 def _write_hdf5(path: Path, content: _Content) -> None:
     """The context block once: with several views `image` is virtual, which readers take for an ordinary dataset."""
-    try:
-        with h5py.File(path, "w") as file:
+    with open(path, "w+b", buffering=0) as raw:
+        stream = GuardedStream(raw)
+        with h5py.File(stream, "w") as file:
             file.attrs.update(content.attributes)
             pooled, shared = content.images.pooled, content.images.shared
             if pooled.shape[1] > 1 and shared.shape[1] > 0:
@@ -103,13 +116,12 @@ def _write_hdf5(path: Path, content: _Content) -> None:
                 file.create_virtual_dataset("image", _views_with_context(file["image_views"], file["image_context"]))
             else:
                 _fill(file, "image", content.images)
+            stream.raise_fault()
             _fill(file, "caption", content.captions)
             file["image_of_caption"] = content.image_of_caption.cpu().numpy().astype(np.int64)
-            text = h5py.string_dtype("utf-8")
-            file.create_dataset("image_id", data=list(content.image_ids), dtype=text)
-            file.create_dataset("caption_text", data=list(content.caption_texts), dtype=text)
-    except RuntimeError as fault:  # what h5py raises when a full disk is noticed on closing
-        raise RunError(f"could not finish writing: {str(fault).splitlines()[0]}", "is the disk full?") from fault
+            for name, texts in content.texts.items():
+                file.create_dataset(name, data=list(texts), dtype=h5py.string_dtype("utf-8"))
+        stream.raise_fault()
 
 
 def _fill(file: h5py.File, name: str, vectors: RetrievalVectors) -> None:
@@ -135,8 +147,7 @@ def _write_npz(path: Path, content: _Content) -> None:
     """An ordinary `.npz`, its large arrays written some rows at a time."""
     small: dict[str, npt.NDArray[Any]] = {
         "image_of_caption": content.image_of_caption.cpu().numpy().astype(np.int64),
-        "image_id": np.array(list(content.image_ids), dtype=np.str_),
-        "caption_text": np.array(list(content.caption_texts), dtype=np.str_),
+        **{name: np.array(list(texts), dtype=np.str_) for name, texts in content.texts.items()},
         "attrs": np.array(json.dumps(dict(content.attributes))),
     }
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
@@ -152,18 +163,19 @@ def _write_npz(path: Path, content: _Content) -> None:
 
 
 def _write_parquet(path: Path, content: _Content) -> None:
-    """One row per vector: `kind` image or caption, `row`, `view`, `image_row`, `text` (id or caption), `vector`."""
+    """One row per vector: `kind` (image or caption), `row`, `view`, `image_row`, `text` (id or caption), its id, `vector`."""
     arrow, parquet = _pyarrow(path)
     width = _shape(content.captions)[1]
     names = {"kind": arrow.string(), "row": arrow.int64(), "view": arrow.int32(), "image_row": arrow.int64()}
-    fields = {**names, "text": arrow.string(), "vector": arrow.list_(arrow.float32(), width)}
+    texts = {"text": arrow.string(), "caption_id": arrow.string()}
+    fields = {**names, **texts, "vector": arrow.list_(arrow.float32(), width)}
     schema = arrow.schema(list(fields.items()), metadata={"selfalign": json.dumps(dict(content.attributes))})
     sides = (
-        ("image", content.images, list(range(len(content.image_ids))), content.image_ids),
-        ("caption", content.captions, content.image_of_caption.tolist(), content.caption_texts),
+        ("image", content.images, list(range(len(content.image_ids))), content.image_ids, None),
+        ("caption", content.captions, content.image_of_caption.tolist(), content.caption_texts, content.caption_ids),
     )
     with parquet.ParquetWriter(path, schema) as writer:
-        for kind, vectors, image_rows, texts in sides:
+        for kind, vectors, image_rows, told, ids in sides:
             start = 0
             for chunk in _chunks(vectors):
                 views = chunk.shape[1] if chunk.ndim == 3 else 1
@@ -173,7 +185,8 @@ def _write_parquet(path: Path, content: _Content) -> None:
                     "row": rows,
                     "view": np.tile(np.arange(views, dtype=np.int32), len(chunk)),
                     "image_row": [image_rows[row] for row in rows],
-                    "text": [texts[row] for row in rows],
+                    "text": [told[row] for row in rows],
+                    "caption_id": [None if ids is None else ids[row] for row in rows],
                     "vector": arrow.FixedSizeListArray.from_arrays(arrow.array(chunk.reshape(-1)), width),
                 }
                 writer.write_table(arrow.table(columns, schema=schema))

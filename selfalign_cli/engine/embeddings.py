@@ -6,6 +6,7 @@ Layout (HDF5; `.npz` holds the same arrays, the attributes as JSON in `attrs`):
     caption           (M, D) float32
     image_of_caption  (M,) int64, row of the caption's picture
     image_id          (N,) UTF-8                caption_text      (M,) UTF-8
+    caption_id        (M,) UTF-8, when the feature file has caption ids
     attributes        `format`, `version`, `context_width` C, and what the writer adds (`signature`, …)
 
 Score of a pair: the largest inner product over the views. The last C numbers of a vector are the context block, the
@@ -53,6 +54,7 @@ class EmbeddingFile:
         image_ids: N names, or None when the file has none.
         caption_texts: M captions, or None.
         attributes: what the file says about itself.
+        caption_ids: M names, or None.
     """
 
     images: RetrievalVectors
@@ -61,6 +63,7 @@ class EmbeddingFile:
     image_ids: list[str] | None
     caption_texts: list[str] | None
     attributes: Attributes
+    caption_ids: list[str] | None = None
 
     @property
     def model(self) -> Model:
@@ -167,6 +170,7 @@ def _checked(path: Path, array: Arrays, attributes: Attributes) -> EmbeddingFile
         _strings(path, array, "image_id", count),
         _strings(path, array, "caption_text", len(captions)),
         attributes,
+        _strings(path, array, "caption_id", len(captions)),
     )
 
 

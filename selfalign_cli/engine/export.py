@@ -49,5 +49,6 @@ def export_embeddings(
         image_of_caption=encoded.image_of_caption,
         image_ids=encoded.image_ids,
         caption_texts=encoded.caption_texts,
+        caption_ids=encoded.caption_ids,
         attributes=encoded.attributes,
     )

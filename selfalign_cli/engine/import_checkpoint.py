@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from selfalign_cli.data.atomic import refuse_existing
 from selfalign_cli.data.foreign_vocab import read_vocabulary
 from selfalign_cli.engine.assemble import CaptionEncoder, needs_boxes, open_features
 from selfalign_cli.engine.build import build_model
@@ -90,8 +91,7 @@ def import_checkpoint(source: Path, out: Path, sources: ImportSources, *, overwr
     """
     if out.exists() and source.exists() and out.samefile(source):
         raise DataError(f"--out {out} is the checkpoint to import", "choose another name")
-    if out.exists() and not overwrite:
-        raise DataError(f"{out} exists already", "add --overwrite to replace it, or choose another name")
+    refuse_existing(out, overwrite)
     published = read_published_checkpoint(source)
     language = _camera_language(published, sources) if published.camera else _vsrn_language(published, sources)
     recipe = _recipe(published, language, sources)

@@ -20,7 +20,9 @@ def unit(x: Tensor) -> Tensor:
 
 def zero_padding(x: Tensor, mask: Tensor | None) -> Tensor:
     """Set the padded places of x (B, S, D) to zero; mask (B, S) is True on real places, None when all are real."""
-    return x if mask is None else x.masked_fill(~mask.unsqueeze(-1), 0.0)
+    if mask is None or (mask.device.type == "cpu" and bool(mask.all())):  # there a look is cheaper than a copy of x
+        return x
+    return x.masked_fill(~mask.unsqueeze(-1), 0.0)
 
 
 def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -61,7 +63,7 @@ class _NormalizeRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
         size = _block_rows(rows)
-        parts, scratch = rows.split(size), rows.new_empty(size, rows.shape[1])
+        parts, scratch = torch.split(rows, size), rows.new_empty(size, rows.shape[1])
         means, deviations = rows.new_empty(2, len(parts), rows.shape[1])
         for part, part_mean, deviation in zip(parts, means, deviations, strict=True):
             centred = torch.sub(part, torch.mean(part, 0, out=part_mean), out=scratch[: len(part)])
@@ -72,7 +74,7 @@ class _NormalizeRows(torch.autograd.Function):
         scale = torch.rsqrt(variance + eps)
         factor = scale * weight
         out = torch.empty_like(rows)
-        for part, target in zip(parts, out.split(size), strict=True):
+        for part, target in zip(parts, torch.split(out, size), strict=True):
             torch.addcmul(bias, torch.sub(part, mean, out=scratch[: len(part)]), factor, out=target)
         ctx.save_for_backward(rows, mean, scale, factor)
         ctx.mark_non_differentiable(mean, variance)
@@ -82,7 +84,7 @@ class _NormalizeRows(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, *unused: Tensor | None) -> tuple[Tensor, Tensor, Tensor, None]:
         rows, mean, scale, factor = ctx.saved_tensors
         size = _block_rows(rows)
-        parts, grads, scratch = rows.split(size), grad.split(size), rows.new_empty(size, rows.shape[1])
+        parts, grads, scratch = torch.split(rows, size), torch.split(grad, size), rows.new_empty(size, rows.shape[1])
         bias_grads, weight_grads = rows.new_empty(2, len(parts), rows.shape[1])
         for part, part_grad, bias_grad, weight_grad in zip(parts, grads, bias_grads, weight_grads, strict=True):
             torch.sum(part_grad, 0, out=bias_grad)
@@ -91,7 +93,7 @@ class _NormalizeRows(torch.autograd.Function):
         bias_grad, weight_grad = bias_grads.sum(0), weight_grads.sum(0).mul_(scale)
         shift, slope = bias_grad / -len(rows), weight_grad * scale / -len(rows)
         rows_grad = torch.empty_like(rows)
-        for part, part_grad, target in zip(parts, grads, rows_grad.split(size), strict=True):
+        for part, part_grad, target in zip(parts, grads, torch.split(rows_grad, size), strict=True):
             centred = torch.sub(part, mean, out=scratch[: len(part)])
             torch.addcmul(shift, centred, slope, out=target).add_(part_grad).mul_(factor)
         return rows_grad, weight_grad, bias_grad, None

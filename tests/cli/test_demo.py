@@ -38,6 +38,7 @@ def test_progress_and_remarks_are_not(printed):
 
 def test_repeated_it_trains_nothing_and_says_the_same(printed):
     assert printed[1].stderr.count("trained already") == 3
+    assert "optim.epochs" not in printed[1].stderr
     assert printed[1].stdout == printed[0].stdout
 
 

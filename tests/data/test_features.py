@@ -48,7 +48,7 @@ def test_facts(path):
 def test_optional_parts_may_be_missing(tmp_path):
     bare = [replace(r, boxes=None, size=None, file_name=None, caption_ids=None) for r in make_records()]
     file = FeatureFile(write_records(tmp_path / "f.h5", bare))
-    assert not (file.has_boxes or file.has_image_size)
+    assert (file.has_boxes, file.has_image_size) == (False, False)
     assert (file.boxes(0), file.image_size, file.file_names, file.caption_ids) == (None, None, None, None)
 
 

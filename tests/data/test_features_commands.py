@@ -51,7 +51,7 @@ def test_convert_features(scan, tmp_path):
     file = FeatureFile(out)
     assert file.dtype == "float16"
     assert file.content_hash in result.stdout
-    assert "split train  3 pictures" in result.stdout
+    assert "split train   3 pictures" in result.stdout
     assert "split dev: 2 pictures, 2 captions each" in result.stderr
 
 
@@ -109,12 +109,9 @@ def test_inspect_a_feature_file(features):
     result = run("inspect", features, "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
+    two = {"min": 2, "mean": 2, "max": 2}
     assert (found["kind"], found["images"], found["captions"], found["regions"]) == ("features", 7, 14, 19)
-    assert found["splits"]["dev"] == {
-        "images": 3,
-        "captions": 6,
-        "captions_per_image": {"min": 2, "mean": 2, "max": 2},
-    }
+    assert found["splits"]["dev"] == {"images": 3, "captions": 6, "captions_per_image": two}
     assert found["regions_per_image"] == {"min": 1, "mean": pytest.approx(19 / 7), "max": 4}
     assert found["faults"] == []
 
@@ -123,7 +120,7 @@ def test_inspect_shows_a_table(features):
     result = run("inspect", features)
     assert result.exit_code == 0, result.output
     assert "regions per image  1 to 4, mean 2.71" in result.stdout
-    assert "train            4         8                     2" in result.stdout
+    assert "train         4         8                     2" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from selfalign_cli.data.convert import convert_to_feature_file
 from selfalign_cli.data.features import FeatureFile
 from selfalign_cli.data.formats import plan_conversion
-from selfalign_cli.errors import DataError, RunError, SelfAlignError
+from selfalign_cli.errors import DataError, RunError
 
 R, F = 3, 4
 
@@ -261,6 +263,16 @@ def test_features_cut_short(folder, share):
     folder.refused(r"train_ims.npy \([\d,]+ bytes\) is not a whole .npy array")
 
 
+def test_features_that_are_cut_short_during_the_conversion(folder):
+    folder.split(images=9)
+    plan = plan_conversion([folder.path])
+    records = plan.records()
+    next(records)
+    os.truncate(folder.path / "train_ims.npy", 400)
+    with pytest.raises(RunError, match="was cut short while in use"):
+        list(records)
+
+
 def test_features_that_are_no_array(folder):
     folder.split()
     (folder.path / "train_ims.npy").write_bytes(b"PK\x03\x04 this is an archive")
@@ -327,7 +339,7 @@ def test_an_existing_file_is_noticed_before_any_work(folder):
         folder.convert()
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_flipped_bytes_give_our_error_or_none(folder, data):
     if not (folder.path / "train_ims.npy").exists():
@@ -338,9 +350,6 @@ def test_flipped_bytes_give_our_error_or_none(folder, data):
     content = bytearray(good)
     content[data.draw(st.integers(0, min(len(good), 140) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
-    try:
+    with suppress(DataError):
         folder.convert(overwrite=True)
-    except SelfAlignError as fault:
-        assert not isinstance(fault, RunError)
-    finally:
-        path.write_bytes(good)
+    path.write_bytes(good)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -27,9 +28,9 @@ def rows(lengths: list[int], dim: int, seed: int) -> tuple[Tensor, Tensor]:
     return functional.normalize(values, dim=-1) * mask.unsqueeze(-1), mask
 
 
-def alignment(dim: int = 5, prototypes: int = 6, **options: object) -> ConceptAlignment:
+def alignment(dim: int = 5, prototypes: int = 6, **options: Any) -> ConceptAlignment:
     torch.manual_seed(3)
-    return ConceptAlignment(dim, prototypes=prototypes, **options).double()  # type: ignore[arg-type]
+    return ConceptAlignment(dim, prototypes=prototypes, **options).double()
 
 
 def batch() -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -145,7 +146,7 @@ def test_regions_get_no_gradient() -> None:
 
 def test_regions_get_a_gradient_when_told_so() -> None:
     regions, region_mask, words, word_mask = batch()
-    options = {"image_gradient": True, "sinkhorn_epsilon": 0.5}
+    options: dict[str, Any] = {"image_gradient": True, "sinkhorn_epsilon": 0.5}
     assert torch.autograd.gradcheck(
         lambda r: alignment(**options)(r, region_mask, words, word_mask), (regions.requires_grad_(),), atol=1e-6
     )

@@ -61,8 +61,8 @@ def test_head_equals_its_formulas(relu: bool, masked: bool) -> None:
     places[mask] = batch_norm(states[mask], made.local_norm)
     if relu:
         guide, places = guide.clamp(min=0), places.clamp(min=0)
-    hidden = (torch.cat([mean, guide], dim=1) @ made.gate[0].weight.T + made.gate[0].bias).clamp(min=0)
-    gate = torch.sigmoid(hidden @ made.gate[2].weight.T + made.gate[2].bias)
+    hidden = made.gate[0](torch.cat([mean, guide], dim=1)).clamp(min=0)
+    gate = torch.sigmoid(made.gate[2](hidden))
     locals_ = functional.normalize(places, dim=-1)
     torch.testing.assert_close(found.guide, functional.normalize(guide, dim=-1))
     torch.testing.assert_close(found.locals, locals_)
@@ -175,6 +175,6 @@ def test_gradient() -> None:
     def total(states: Tensor) -> Tensor:
         out = made(states * MASK.unsqueeze(-1), mean_mask=MASK, norm_mask=MASK, key_mask=MASK)
         parts = (out.guide, out.context, out.mean_local)
-        return sum((part * weight).sum() for part, weight in zip(parts, weights, strict=True))  # type: ignore[return-value]
+        return torch.stack([(part * weight).sum() for part, weight in zip(parts, weights, strict=True)]).sum()
 
     assert torch.autograd.gradcheck(total, (draw(3, 4, DIM).requires_grad_(),))

@@ -41,11 +41,12 @@ def text_encoder(**options: Any) -> VsrnTextEncoder:
 
 def unrolled(gru: nn.GRU, x: Tensor) -> Tensor:
     """States (S, D) of one sequence (S, input), gate by gate (MODELS.md section 0)."""
+    weights = dict(gru.named_parameters())
     state = torch.zeros(gru.hidden_size)
     states = []
     for row in x:
-        r_x, z_x, n_x = (gru.weight_ih_l0 @ row + gru.bias_ih_l0).chunk(3)
-        r_h, z_h, n_h = (gru.weight_hh_l0 @ state + gru.bias_hh_l0).chunk(3)
+        r_x, z_x, n_x = (weights["weight_ih_l0"] @ row + weights["bias_ih_l0"]).chunk(3)
+        r_h, z_h, n_h = (weights["weight_hh_l0"] @ state + weights["bias_hh_l0"]).chunk(3)
         update = torch.sigmoid(z_x + z_h)
         new = torch.tanh(n_x + torch.sigmoid(r_x + r_h) * n_h)
         state = (1 - update) * new + update * state

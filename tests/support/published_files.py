@@ -8,12 +8,15 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from selfalign_cli.data.vocab import SPECIAL_WORDS
 from selfalign_cli.engine.build import build_model
+from selfalign_cli.engine.import_checkpoint import Imported, ImportSources, import_checkpoint
 from selfalign_cli.engine.published_options import recipe_from_published
+from selfalign_cli.errors import SelfAlignError
 from selfalign_cli.models import published_names as names
 from selfalign_cli.models.bert import bert_from_config
 from selfalign_cli.models.retrieval import RetrievalModel
@@ -136,3 +139,17 @@ def write_bert_folder(folder: Path, **changes: Any) -> Path:
     (folder / "bert_config.json").write_text(json.dumps({**BERT_CONFIG, **changes}))
     (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in PIECES))
     return folder
+
+
+def import_content(folder: Path, content: object, sources: ImportSources, *, zipped: bool = True) -> Imported:
+    """Write a checkpoint and import it to `new.ckpt`."""
+    old = write_checkpoint(folder / "model_best.pth.tar", content, zipped=zipped)
+    return import_checkpoint(old, folder / "new.ckpt", sources, overwrite=True)
+
+
+def refused_content(folder: Path, content: object, sources: ImportSources) -> SelfAlignError:
+    """Expect that an import is refused and leaves nothing behind."""
+    with pytest.raises(SelfAlignError) as caught:
+        import_content(folder, content, sources)
+    assert not (folder / "new.ckpt").exists()
+    return caught.value

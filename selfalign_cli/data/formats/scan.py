@@ -7,16 +7,13 @@ times. Which one it is, is decided for each split from its counts and its data, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from selfalign_cli.data.captions import SCAN_CAPTIONS, read_caption_lines
+from selfalign_cli.data.formats.npy import NpyRows, open_npy
 from selfalign_cli.data.records import ConversionPlan, ImageRecord
 from selfalign_cli.errors import DataError
 
@@ -28,18 +25,16 @@ IDS = "_ids.txt"
 REPEATS = 5
 _USUAL_ORDER = ("train", "restval", "dev", "val", "test", "testall")
 
-Rows = npt.NDArray[Any]
-
 
 @dataclass(frozen=True)
 class _Split:
-    """One split, mapped and counted. `stride` rows stand for one picture, which has `per_image` captions."""
+    """One split, opened and counted. `stride` rows stand for one picture, which has `per_image` captions."""
 
     name: str
     features_path: Path
-    features: Rows
-    boxes: Rows | None
-    sizes: Rows | None
+    features: NpyRows
+    boxes: NpyRows | None
+    sizes: NpyRows | None
     ids: list[str] | None
     captions: list[str]
     stride: int
@@ -56,7 +51,7 @@ def recognises(source: Path) -> bool:
 
 
 def plan_conversion(sources: Sequence[Path], captions: Path | None = None) -> ConversionPlan:
-    """Map and count every split of one or more SCAN folders.
+    """Open and count every split of one or more SCAN folders.
 
     Args:
         sources: folders; a split may be in one of them only.
@@ -87,13 +82,18 @@ def plan_conversion(sources: Sequence[Path], captions: Path | None = None) -> Co
     )
 
 
+def usual_order(names: Iterable[str]) -> list[str]:
+    """Names of splits, the known ones in the usual order, others behind them by name."""
+    order = {name: place for place, name in enumerate(_USUAL_ORDER)}
+    return sorted(names, key=lambda name: (order.get(name, len(order)), name))
+
+
 def _split_names(folder: Path) -> list[str]:
-    """Splits of a folder in the usual order, others behind them by name."""
+    """Splits of a folder."""
     names = [file.name.removesuffix(FEATURES) for file in folder.glob(f"*{FEATURES}")]
     if not names:
         raise DataError(f"{folder} holds no file named SPLIT{FEATURES}; expected a SCAN folder")
-    order = {name: place for place, name in enumerate(_USUAL_ORDER)}
-    return sorted(names, key=lambda name: (order.get(name, len(order)), name))
+    return usual_order(names)
 
 
 def _left_out(folder: Path) -> list[str]:
@@ -123,7 +123,7 @@ def _described(split: _Split) -> str:
 
 def _open_split(folder: Path, name: str) -> _Split:
     path = folder / f"{name}{FEATURES}"
-    features = open_array(path, axes=3)
+    features = open_npy(path, axes=3)
     captions_path = folder / f"{name}{SCAN_CAPTIONS}"
     if not captions_path.exists():
         raise DataError(f"there is no {captions_path}; {path.name} needs its captions beside it")
@@ -143,42 +143,17 @@ def _open_split(folder: Path, name: str) -> _Split:
     )
 
 
-def open_array(path: Path, axes: int, kinds: str = "f") -> Rows:
-    """Map a `.npy` file of numbers.
-
-    Args:
-        path: the file.
-        axes: number of axes it must have, all of them at least 1 long.
-        kinds: numpy's letters for the kinds of numbers allowed: f floating point, i and u whole.
-
-    Raises:
-        DataError: it is missing, cut short, not an array file, or of another type or shape.
-    """
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")
-    except FileNotFoundError as fault:
-        raise DataError(f"there is no file {path}") from fault
-    except (OSError, ValueError, TypeError, SyntaxError, OverflowError, MemoryError, EOFError) as fault:
-        reason = getattr(fault, "strerror", None) or (str(fault) or type(fault).__name__).splitlines()[0]
-        size = f" ({path.stat().st_size:,} bytes)" if path.is_file() else ""
-        raise DataError(f"{path}{size} is not a whole .npy array: {reason}", "fetch the file again") from fault
-    if array.ndim != axes or array.size == 0 or array.dtype.kind not in kinds:
-        numbers = "floating-point numbers" if kinds == "f" else "numbers"
-        raise DataError(f"{path} holds {array.dtype} {array.shape}; expected {axes} axes of {numbers}")
-    return np.asarray(array)
-
-
-def _companion(path: Path, shape: tuple[int, ...]) -> Rows | None:
+def _companion(path: Path, shape: tuple[int, ...]) -> NpyRows | None:
     """An optional array with one row for each feature row."""
     if not path.exists():
         return None
-    array = open_array(path, axes=len(shape), kinds="fiu")
+    array = open_npy(path, axes=len(shape), kinds="fiu")
     if array.shape != shape:
         raise DataError(f"{path} holds {array.shape}; expected {shape} beside the features")
     return array
 
 
-def _layout(path: Path, features: Rows, captions: int) -> tuple[int, int]:
+def _layout(path: Path, features: NpyRows, captions: int) -> tuple[int, int]:
     """Rows that stand for one picture, and captions of a picture. Only the first five rows are looked at here."""
     rows = len(features)
     if captions % rows:
@@ -198,11 +173,11 @@ def _layout(path: Path, features: Rows, captions: int) -> tuple[int, int]:
     return 1, captions // rows
 
 
-def _first_unequal(rows: Rows, start: int) -> int | None:
+def _first_unequal(rows: NpyRows, start: int) -> int | None:
     """First row of a block of five that differs from the block's first, compared bit by bit; None when all agree."""
-    first = rows[start].tobytes()
+    first = rows.row(start).tobytes()
     for row in range(start + 1, start + REPEATS):
-        if rows[row].tobytes() != first:
+        if rows.row(row).tobytes() != first:
             return row
     return None
 
@@ -237,13 +212,13 @@ def _records(splits: list[_Split]) -> Iterator[ImageRecord]:
         for image in range(split.images):
             row = image * split.stride
             _expect_layout(split, row)
-            width_height = split.sizes[row].tolist() if sized and split.sizes is not None else None
+            width_height = split.sizes.row(row).tolist() if sized and split.sizes is not None else None
             yield ImageRecord(
                 image_id=split.ids[image] if split.ids is not None else f"{split.name}_{image}",
-                features=split.features[row],
+                features=split.features.row(row),
                 split=split.name,
                 captions=split.captions[image * split.per_image : (image + 1) * split.per_image],
-                boxes=split.boxes[row] if boxed and split.boxes is not None else None,
+                boxes=split.boxes.row(row) if boxed and split.boxes is not None else None,
                 size=(float(width_height[0]), float(width_height[1])) if width_height is not None else None,
             )
 

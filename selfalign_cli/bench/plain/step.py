@@ -1,0 +1,69 @@
+"""One training step of VSRN with SelfAlign written out (MODELS.md 2.4 and 7), every parameter listed once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from selfalign_cli.bench.plain import captioner, losses, vsrn
+from selfalign_cli.encodings import PairBatch
+from selfalign_cli.losses.objective import Objective
+from selfalign_cli.models.captioner import caption_targets
+from selfalign_cli.models.retrieval import RetrievalModel
+from selfalign_cli.models.selfalign import SelfAlign
+from selfalign_cli.models.vsrn import VsrnImageEncoder, VsrnTextEncoder
+
+
+def total_loss(model: RetrievalModel, objective: Objective, batch: PairBatch) -> dict[str, Tensor]:
+    """Compute every term of the training loss, and `total`.
+
+    Args:
+        model: VSRN with SelfAlign, for its weights.
+        objective: with prototypes and caption generator, for their weights and for the settings.
+        batch: pictures without padding, captions longest first.
+    """
+    assert isinstance(model.image, VsrnImageEncoder)
+    assert isinstance(model.text, VsrnTextEncoder)
+    assert isinstance(model.selfalign, SelfAlign)
+    assert objective.concept is not None
+    assert objective.captioner is not None
+    lengths = batch.texts.lengths.tolist()
+    images = vsrn.encode_images(model.image, model.selfalign.image_head, batch.images.features)
+    texts = vsrn.encode_texts(model.text, model.selfalign.text_head, batch.texts.ids, lengths)
+    concept, context = objective.concept, objective.context
+    with torch.no_grad():
+        concept.prototypes.copy_(losses.unit(concept.prototypes))
+    labels, mask = caption_targets(batch.texts.ids, batch.texts.lengths, objective.captioner.max_len)
+    predictions = captioner.log_probabilities(objective.captioner, images.regions, labels)
+    shared = {"negatives": context.negatives}
+    terms = {
+        "ranking": losses.hinge_loss(images.image_vectors() @ texts.caption_vectors().T, objective.ranking.margin),
+        "concept": losses.concept_loss(images.concepts, texts.concepts, lengths, concept.prototypes),
+        "context_image": losses.context_loss(
+            texts.guide, images.locals, temperature=context.image_temperature, **shared
+        ),
+        "context_text": losses.context_loss(
+            images.guide, texts.locals, temperature=context.text_temperature, **shared
+        ),
+        "captioning": losses.captioning_loss(predictions, labels[:, 1:], mask[:, 1:]),
+    }
+    aligned = terms["concept"] + (terms["context_image"] + terms["context_text"]) / 2
+    return {**terms, "total": terms["ranking"] + terms["captioning"] + aligned}
+
+
+def train_step(
+    model: RetrievalModel,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    batch: PairBatch,
+    *,
+    grad_clip_norm: float = 2.0,
+) -> dict[str, Tensor]:
+    """Take one step; the optimizer holds all parameters, each once."""
+    terms = total_loss(model, objective, batch)
+    optimizer.zero_grad()
+    terms["total"].backward()  # type: ignore[no-untyped-call]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    nn.utils.clip_grad_norm_(parameters, grad_clip_norm)
+    optimizer.step()
+    return terms

@@ -1,0 +1,190 @@
+"""Captions that lie in a file of their own: Karpathy's JSON, COCO's JSON, a plain JSON list, or SCAN's text files.
+
+    Karpathy   {"images": [{"filename", "cocoid", "imgid", "split", "sentences": [{"raw", "sentid"}]}]}
+    COCO       {"images": [{"id", "file_name", "width", "height"}], "annotations": [{"image_id", "id", "caption"}]}
+    list       [{"image": "dog.jpg", "split": "train", "captions": ["A dog.", "It barks."]}]
+    SCAN       SPLIT_caps.txt with k captions a picture, beside SPLIT_ids.txt; or a folder of such pairs
+
+Which picture of the features an entry means is found by `joined.py`; here are only the names that it may go by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from selfalign_cli.data.captions import KARPATHY_SPLITS, SCAN_CAPTIONS, read_caption_lines, read_json
+from selfalign_cli.errors import DataError
+
+ONLY_SPLIT = "test"
+IDS = "_ids.txt"
+KINDS = "expected Karpathy's or COCO's caption JSON, a JSON list of {image, split, captions}, or SPLIT_caps.txt"
+
+
+@dataclass(frozen=True)
+class CaptionedPicture:
+    """The captions of one picture.
+
+    Attributes:
+        names: what it may be called in the features, by kind, e.g. `cocoid`.
+        split: name of its split; empty where the file knows no splits.
+        captions: as written.
+        caption_ids: one for each caption, or None.
+        file_name: of the picture, or None.
+        size: width and height in pixels, or None.
+    """
+
+    names: dict[str, str]
+    split: str
+    captions: list[str] = field(default_factory=list)
+    caption_ids: list[str] | None = None
+    file_name: str | None = None
+    size: tuple[float, float] | None = None
+
+
+def read_caption_table(path: Path, splits: Sequence[str] = ()) -> list[CaptionedPicture]:
+    """Read the captioned pictures of some splits, in the order of the file.
+
+    Args:
+        path: file or folder of any known kind.
+        splits: splits to keep; none for all. Where the file knows no splits, the name of the only one (`test`).
+
+    Raises:
+        DataError: it is missing, damaged or of no known kind, or lacks a split that was asked for.
+    """
+    pictures = [picture for picture in _read(path) if picture.captions]
+    if not pictures:
+        raise DataError(f"{path} holds no captions; {KINDS}")
+    found = list(dict.fromkeys(picture.split for picture in pictures))
+    if found == [""]:
+        if len(splits) > 1:
+            raise DataError(f"{path} knows no splits; expected one name for all of it, not {', '.join(splits)}")
+        name = splits[0] if splits else ONLY_SPLIT
+        return [replace(picture, split=name) for picture in pictures]
+    missing = [name for name in splits if name not in found]
+    if missing:
+        raise DataError(f"{path} has no split {missing[0]!r}; it has {', '.join(found)}")
+    return [picture for picture in pictures if not splits or picture.split in splits]
+
+
+def _read(path: Path) -> Iterator[CaptionedPicture]:
+    if path.is_dir():
+        files = sorted(path.glob(f"*{SCAN_CAPTIONS}"))
+        if not files:
+            raise DataError(f"{path} holds no file named SPLIT{SCAN_CAPTIONS}; {KINDS}")
+        return (picture for file in files for picture in _beside_ids(file))
+    if path.name.endswith(SCAN_CAPTIONS):
+        return _beside_ids(path)
+    content = read_json(path)
+    if isinstance(content, list):
+        return _listed(path, content)
+    if isinstance(content, dict) and isinstance(content.get("images"), list):
+        if isinstance(content.get("annotations"), list):
+            return iter(_coco(path, content["images"], content["annotations"]))
+        return _karpathy(path, content["images"])
+    raise DataError(f"{path} is JSON without captions; {KINDS}")
+
+
+def _karpathy(path: Path, images: list[Any]) -> Iterator[CaptionedPicture]:
+    for number, image in enumerate(images):
+        place = f"{path}, image {number}"
+        split = _text(image, "split", place)
+        sentences = _list(image, "sentences", place)
+        names = {kind: _name(image, kind, place) for kind in ("cocoid", "filename", "imgid") if kind in image}
+        places = [f"{place}, sentence {i}" for i in range(len(sentences))]
+        yield CaptionedPicture(
+            names=names,
+            split=KARPATHY_SPLITS.get(split, split),
+            captions=[_text(row, "raw", where) for row, where in zip(sentences, places, strict=True)],
+            caption_ids=[_name(row, "sentid", where) for row, where in zip(sentences, places, strict=True)],
+            file_name=names.get("filename"),
+        )
+
+
+def _coco(path: Path, images: list[Any], annotations: list[Any]) -> list[CaptionedPicture]:
+    pictures: dict[str, CaptionedPicture] = {}
+    for number, image in enumerate(images):
+        place = f"{path}, image {number}"
+        names = {kind: _name(image, kind, place) for kind in ("id", "file_name") if kind == "id" or kind in image}
+        if names["id"] in pictures:
+            raise DataError(f"{place} has the id {names['id']} of one before it; expected every picture once")
+        pictures[names["id"]] = CaptionedPicture(
+            names, "", [], [], file_name=names.get("file_name"), size=_size(image, place)
+        )
+    for number, row in enumerate(annotations):
+        place = f"{path}, annotation {number}"
+        picture = pictures.get(_name(row, "image_id", place))
+        if picture is None:
+            raise DataError(f"{place} belongs to picture {row['image_id']}, which is not among its images")
+        assert picture.caption_ids is not None
+        picture.captions.append(_text(row, "caption", place))
+        picture.caption_ids.append(_name(row, "id", place))
+    return list(pictures.values())
+
+
+def _listed(path: Path, rows: list[Any]) -> Iterator[CaptionedPicture]:
+    for number, row in enumerate(rows):
+        place = f"{path}, entry {number}"
+        image = _text(row, "image", place)
+        captions = _list(row, "captions", place)
+        if not captions or not all(isinstance(text, str) and text.strip() for text in captions):
+            raise DataError(f"{place} ({image}) has captions {captions!r:.80}; expected a list of texts")
+        names = {"image": image, "file of image": image.rsplit("/", 1)[-1]}
+        yield CaptionedPicture(names, _text(row, "split", place), captions, file_name=image)
+
+
+def _beside_ids(path: Path) -> Iterator[CaptionedPicture]:
+    """Pictures of `SPLIT_ids.txt`, each with its share of the lines of `SPLIT_caps.txt`."""
+    split = path.name.removesuffix(SCAN_CAPTIONS)
+    ids_path = path.with_name(f"{split}{IDS}")
+    if not ids_path.exists():
+        raise DataError(f"there is no {ids_path}; {path.name} needs the ids of its pictures beside it")
+    captions = read_caption_lines(path)
+    ids = [line.strip() for line in read_caption_lines(ids_path, what="an id")]
+    each, rest = divmod(len(captions), len(ids))
+    if rest or not each:
+        raise DataError(
+            f"{path} has {len(captions):,} captions for the {len(ids):,} lines of {ids_path.name}; "
+            "expected the same number of captions for every line",
+            "one of the two files looks cut short; fetch it again",
+        )
+    start = 0
+    while start < len(ids):  # equal ids in a row are one picture, stored once for each caption
+        end = start + 1
+        while end < len(ids) and ids[end] == ids[start]:
+            end += 1
+        yield CaptionedPicture({"id": ids[start]}, split, captions[start * each : end * each])
+        start = end
+
+
+def _text(row: Any, key: str, place: str) -> str:
+    value = row.get(key) if isinstance(row, dict) else None
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{place} has {key} {value!r:.80}; expected a text")
+    return value
+
+
+def _name(row: Any, key: str, place: str) -> str:
+    """A whole number or a text, as text."""
+    value = row.get(key) if isinstance(row, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
+        raise DataError(f"{place} has {key} {value!r:.80}; expected a number or a text")
+    return str(value)
+
+
+def _list(row: Any, key: str, place: str) -> list[Any]:
+    value = row.get(key) if isinstance(row, dict) else None
+    if not isinstance(value, list):
+        raise DataError(f"{place} has {key} {value!r:.80}; expected a list")
+    return value
+
+
+def _size(row: dict[str, Any], place: str) -> tuple[float, float] | None:
+    if "width" not in row and "height" not in row:
+        return None
+    sides = [row.get("width"), row.get("height")]
+    if not all(isinstance(side, int | float) and not isinstance(side, bool) for side in sides):
+        raise DataError(f"{place} has width {sides[0]!r} and height {sides[1]!r}; expected numbers")
+    return float(sides[0]), float(sides[1])

@@ -1,0 +1,147 @@
+"""Bring bare features together with captions from a file of their own: rows in the captions' order, nothing guessed.
+
+An entry of a caption file may go by several names (Karpathy: cocoid, filename, imgid). One kind of name is taken for
+the whole source, the one by which most entries are found, so that a small imgid is never mistaken for a cocoid.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from selfalign_cli.data.formats.caption_tables import CaptionedPicture, read_caption_table
+from selfalign_cli.data.formats.pictures import Pictures, some_of
+from selfalign_cli.data.formats.scan import usual_order
+from selfalign_cli.data.records import ConversionPlan, ImageRecord
+from selfalign_cli.errors import DataError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
+
+Plan = Callable[[Sequence[Path], Path | None, Sequence[str]], ConversionPlan]
+
+
+def with_captions(format: str, open_pictures: Callable[[Sequence[Path]], Pictures]) -> Plan:
+    """Make a plan function for a format without captions of its own.
+
+    Args:
+        format: name of the format.
+        open_pictures: counts the pictures of sources.
+
+    Returns:
+        A function of sources, captions file or None, and splits (none for all).
+    """
+    return partial(_plan, format, open_pictures)
+
+
+def _plan(
+    format: str,
+    open_pictures: Callable[[Sequence[Path]], Pictures],
+    sources: Sequence[Path],
+    captions: Path | None,
+    splits: Sequence[str] = (),
+) -> ConversionPlan:
+    if captions is None:
+        raise DataError(
+            f"{' '.join(str(source) for source in sources)} holds features but no captions",
+            "name the captions with --captions FILE: Karpathy's or COCO's JSON, SPLIT_caps.txt beside SPLIT_ids.txt, "
+            'or a JSON list like [{"image": "dog.jpg", "split": "test", "captions": ["A dog."]}]',
+        )
+    return join(format, open_pictures(sources), captions, splits)
+
+
+def join(format: str, pictures: Pictures, captions: Path, splits: Sequence[str] = ()) -> ConversionPlan:
+    """Plan the conversion of counted pictures.
+
+    Args:
+        format: name of the format.
+        pictures: the features.
+        captions: captions file; its order within each split becomes the order of the pictures.
+        splits: splits to convert; none for all.
+
+    Raises:
+        DataError: the captions file is faulty, none of its names fits, or it names pictures that are not there.
+    """
+    wanted = read_caption_table(captions, splits)
+    order = {split: place for place, split in enumerate(usual_order({picture.split for picture in wanted}))}
+    wanted.sort(key=lambda picture: order[picture.split])  # stable: the file's order within a split
+    kind, rows = _rows(pictures, wanted, captions)
+    counts = dict.fromkeys(order, 0)
+    for picture in wanted:
+        counts[picture.split] += 1
+    notes = [*pictures.notes, f"pictures are matched with captions by {kind}"]
+    left_out = len(pictures.ids) - len(rows)
+    if left_out:
+        among = f" in {', '.join(splits)}" if splits else ""
+        notes.append(f"{left_out:,} pictures are left out: {captions} has no captions for them{among}")
+    return ConversionPlan(
+        format=format,
+        source=f"{pictures.source} {captions}",
+        feature_dim=pictures.feature_dim,
+        splits=counts,
+        total_regions=sum(pictures.regions[row] for row in rows),
+        records=partial(_records, pictures, wanted, rows),
+        notes=notes,
+    )
+
+
+def _plain(name: str) -> str:
+    """A name without the suffix of a picture file; a number without zeros in front."""
+    stem, dot, suffix = name.rpartition(".")
+    bare = stem if stem and f"{dot}{suffix}".lower() in SUFFIXES else name
+    return (bare.lstrip("0") or "0") if bare.isascii() and bare.isdigit() else bare
+
+
+def _rows(pictures: Pictures, wanted: list[CaptionedPicture], captions: Path) -> tuple[str, list[int]]:
+    """The kind of name that finds most entries, and the row of each entry by it."""
+    places: dict[str, int] = {}
+    for row, name in enumerate(pictures.ids):
+        other = places.setdefault(_plain(name), row)
+        if other != row:
+            raise DataError(f"{pictures.source} holds both {pictures.ids[other]} and {name}, which name one picture")
+    kinds = list(dict.fromkeys(kind for picture in wanted for kind in picture.names))
+    found = {kind: sum(_plain(picture.names.get(kind, "")) in places for picture in wanted) for kind in kinds}
+    kind = max(kinds, key=lambda name: found[name], default="")
+    if not found.get(kind):
+        theirs = "; ".join(f"by {kind}: {some_of([p.names.get(kind, '-') for p in wanted])}" for kind in kinds)
+        raise DataError(
+            f"no picture of {pictures.source} is in {captions}: it has {some_of(pictures.ids)}; "
+            f"the captions name {theirs or 'none'}",
+            "the features and the captions must name pictures in the same way",
+        )
+    named = [_plain(picture.names.get(kind, "")) for picture in wanted]
+    missing = [picture for picture, name in zip(wanted, named, strict=True) if name not in places]
+    if missing:
+        first = missing[0]
+        raise DataError(
+            f"{captions} has captions for {len(missing):,} pictures that {pictures.source} lacks; the first is "
+            f"{kind} {first.names.get(kind)} of split {first.split}",
+            "add the missing features, or convert some splits only with --splits",
+        )
+    twice, times = Counter(named).most_common(1)[0]
+    if times > 1:
+        raise DataError(f"{captions} names the picture {twice} ({kind}) twice; expected every picture once")
+    return kind, [places[name] for name in named]
+
+
+def _records(pictures: Pictures, wanted: list[CaptionedPicture], rows: list[int]) -> Iterator[ImageRecord]:
+    with pictures.reading() as read:
+        for picture, row in zip(wanted, rows, strict=True):
+            regions = read(row)
+            if len(regions.features) != pictures.regions[row]:
+                raise DataError(
+                    f"picture {pictures.ids[row]} of {pictures.source} has {len(regions.features)} regions, and had "
+                    f"{pictures.regions[row]} when they were counted",
+                    "the source changed while it was read; start again",
+                )
+            yield ImageRecord(
+                image_id=pictures.ids[row],
+                features=regions.features,
+                split=picture.split,
+                captions=picture.captions,
+                caption_ids=picture.caption_ids,
+                boxes=regions.boxes,
+                size=regions.size or picture.size,
+                file_name=picture.file_name,
+            )

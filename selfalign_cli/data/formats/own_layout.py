@@ -1,0 +1,116 @@
+"""Our own feature file as a source: another precision, some splits only, other captions, several files in one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from selfalign_cli.data.feature_layout import FORMAT
+from selfalign_cli.data.features import FeatureFile
+from selfalign_cli.data.formats.foreign_hdf5 import opened_hdf5
+from selfalign_cli.data.formats.joined import join
+from selfalign_cli.data.formats.pictures import Counted, Pictures, ReadPicture, Regions
+from selfalign_cli.data.records import ConversionPlan, ImageRecord
+from selfalign_cli.errors import DataError
+
+NAME = "selfalign"
+"""Name of the format."""
+
+_Part = tuple[FeatureFile, str]
+
+
+def recognises(source: Path) -> bool:
+    """Whether a path is an HDF5 file that says it is a feature file."""
+    if not source.is_file():
+        return False
+    try:
+        with opened_hdf5(source) as file:
+            found = file.attrs["format"] if "format" in file.attrs else b""
+            return isinstance(found, bytes | np.bytes_) and bytes(found) == FORMAT.encode()
+    except DataError:
+        return False
+
+
+def plan_conversion(
+    sources: Sequence[Path], captions: Path | None = None, splits: Sequence[str] = ()
+) -> ConversionPlan:
+    """Plan to copy splits of feature files.
+
+    Args:
+        sources: feature files; a split may be in one of them only.
+        captions: a captions file that replaces their captions and splits.
+        splits: splits to copy; none for all.
+
+    Raises:
+        DataError: a file is damaged, or a split is missing or occurs twice.
+    """
+    files = [FeatureFile(path) for path in sources]
+    if captions is not None:
+        return join(NAME, _pictures(sources, files), captions, splits)
+    held = [(file, split) for file in files for split in file.splits]
+    names = [split for _, split in held]
+    missing = [name for name in splits if name not in names]
+    if missing:
+        raise DataError(f"{_named(sources)} has no split {missing[0]!r}; it has {', '.join(names)}")
+    parts = [(file, split) for file, split in held if not splits or split in splits]
+    chosen = [split for _, split in parts]
+    if len(set(chosen)) < len(chosen):
+        raise DataError(f"several sources hold the split {next(s for s in chosen if chosen.count(s) > 1)}; expected one")
+    if len({file.feature_dim for file, _ in parts}) > 1:
+        raise DataError(f"the sources have regions of different widths: {[file.feature_dim for file in files]}")
+    rows = [(file, file.splits[split]) for file, split in parts]
+    return ConversionPlan(
+        format=NAME,
+        source=_named(sources),
+        feature_dim=parts[0][0].feature_dim,
+        splits={split: len(file.splits[split]) for file, split in parts},
+        total_regions=sum(int(file.offsets[part.stop] - file.offsets[part.start]) for file, part in rows),
+        records=partial(_records, parts),
+    )
+
+
+def _named(sources: Sequence[Path]) -> str:
+    return " ".join(str(path) for path in sources)
+
+
+def _records(parts: list[_Part]) -> Iterator[ImageRecord]:
+    for file, split in parts:
+        order = np.argsort(file.caption_image, kind="stable")
+        ends = np.concatenate([[0], np.cumsum(np.bincount(file.caption_image, minlength=len(file)))])
+        for row in file.splits[split]:
+            captions = order[ends[row] : ends[row + 1]].tolist()
+            regions = _regions(file, row)
+            yield ImageRecord(
+                image_id=file.image_ids[row],
+                features=regions.features,
+                split=split,
+                captions=[file.captions[caption] for caption in captions],
+                caption_ids=None if file.caption_ids is None else [file.caption_ids[caption] for caption in captions],
+                boxes=regions.boxes,
+                size=regions.size,
+                file_name=None if file.file_names is None else file.file_names[row],
+            )
+
+
+def _regions(file: FeatureFile, row: int) -> Regions:
+    size = None if file.image_size is None else file.image_size[row].tolist()
+    return Regions(file.regions(row), file.boxes(row), None if size is None else (size[0], size[1]))
+
+
+def _pictures(sources: Sequence[Path], files: list[FeatureFile]) -> Pictures:
+    counted = Counted()
+    places: list[tuple[FeatureFile, int]] = []
+    for path, file in zip(sources, files, strict=True):
+        for row, (name, count) in enumerate(zip(file.image_ids, np.diff(file.offsets).tolist(), strict=True)):
+            counted.add(name, count, file.feature_dim, f"{path}, row {row}")
+            places.append((file, row))
+
+    @contextmanager
+    def reading() -> Iterator[ReadPicture]:
+        yield lambda row: _regions(*places[row])
+
+    return counted.pictures(sources, reading)

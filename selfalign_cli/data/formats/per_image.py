@@ -1,0 +1,162 @@
+"""A folder with a file for each picture; the file's name is the picture's id.
+
+    NAME.npz   feat (or x, or z): (n, F); optional bbox (n, 4), image_w, image_h, num_bbox
+    NAME.npy   (n, F), with NAME_info.npy beside it or without: a dict with bbox, num_boxes, image_width, image_height
+
+Known writers: self-critical (`cocobu_att`, boxes in `cocobu_box`), TERN (`bu_att`, `bu_box`), X-modaler,
+bottom-up-attention.pytorch (x, bbox, …), MMF (`_info.npy`). Where the folder is named `…_att` and a folder `…_box` is
+beside it, boxes are `…_box/NAME.npy`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from selfalign_cli.data.formats.array_files import Archive, opened_npz, read_npy, read_npy_header, read_npy_object
+from selfalign_cli.data.formats.pictures import Array, Counted, Pictures, ReadPicture, Regions, reason_of
+from selfalign_cli.errors import DataError
+
+FEATURES = ("feat", "x", "z")
+BOXES = ("bbox", "boxes")
+SIZE = ("image_w", "image_h")
+COUNT = "num_bbox"
+INFO = "_info.npy"
+ATTENTION, BOX = "_att", "_box"
+
+
+def recognises(source: Path) -> bool:
+    """Whether a path is a folder with `.npz` or `.npy` files."""
+    if not source.is_dir():
+        return False
+    with os.scandir(source) as entries:
+        return any(entry.name.endswith((".npz", ".npy")) for entry in entries)
+
+
+def open_pictures(sources: Sequence[Path]) -> Pictures:
+    """Read the headers of all files.
+
+    Args:
+        sources: folders.
+
+    Raises:
+        DataError: a file is damaged or lacks its features, or a picture occurs twice.
+    """
+    counted = Counted()
+    files: list[Path] = []
+    for folder in sources:
+        for path in _files(folder):
+            shape = _shape(path)
+            if len(shape) != 2:
+                raise DataError(f"{path} has features of shape {shape}; expected (regions, width)")
+            counted.add(path.stem, shape[0], shape[1], str(path))
+            files.append(path)
+    return counted.pictures(sources, partial(_reading, files))
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files with features, by name."""
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
+    except OSError as fault:
+        raise DataError(f"cannot read the folder {folder}: {reason_of(fault)}") from fault
+    archives = [name for name in names if name.endswith(".npz")]
+    arrays = [name for name in names if name.endswith(".npy") and not name.endswith(INFO)]
+    if bool(archives) == bool(arrays):
+        found = "both .npz and .npy files" if archives else "no .npz and no .npy files"
+        raise DataError(f"{folder} holds {found}; expected features of one kind")
+    return [folder / name for name in archives or arrays]
+
+
+def _shape(path: Path) -> tuple[int, ...]:
+    if path.suffix == ".npy":
+        return read_npy_header(path).shape
+    with opened_npz(path) as archive:
+        return archive.header(_key(archive)).shape
+
+
+def _key(archive: Archive) -> str:
+    """Name of the array with the features."""
+    for name in FEATURES:
+        if name in archive.members:
+            return name
+    held = ", ".join(archive.members) or "nothing"
+    raise DataError(f"{archive.path} holds {held}; expected features named {' or '.join(FEATURES)}")
+
+
+@contextmanager
+def _reading(files: list[Path]) -> Iterator[ReadPicture]:
+    beside = {folder: _box_folder(folder) for folder in {path.parent for path in files}}
+    informed = {folder: any(folder.glob(f"*{INFO}")) for folder in beside}
+
+    def read(row: int) -> Regions:
+        path = files[row]
+        found = _read_archive(path) if path.suffix == ".npz" else _read_array(path, informed[path.parent])
+        boxes = beside[path.parent]
+        if boxes is None or found.boxes is not None:
+            return found
+        return Regions(found.features, _boxes(read_npy(boxes / f"{path.stem}.npy")), found.size)
+
+    yield read
+
+
+def _box_folder(folder: Path) -> Path | None:
+    """The folder with the boxes of a folder of features, if there is one."""
+    name = folder.resolve().name
+    beside = folder.resolve().with_name(f"{name.removesuffix(ATTENTION)}{BOX}")
+    return beside if name.endswith(ATTENTION) and beside.is_dir() else None
+
+
+def _read_archive(path: Path) -> Regions:
+    with opened_npz(path) as archive:
+        features = archive.array(_key(archive))
+        boxes = next((_boxes(archive.array(name)) for name in BOXES if name in archive.members), None)
+        numbers = {name: _number(archive.array(name), path, name) for name in (*SIZE, COUNT) if name in archive.members}
+    _expect_count(path, features, numbers.get(COUNT))
+    sides = [numbers[name] for name in SIZE if name in numbers]
+    return Regions(features, boxes, (sides[0], sides[1]) if len(sides) == 2 else None)
+
+
+def _read_array(path: Path, informed: bool) -> Regions:
+    features = read_npy(path)
+    if not informed:
+        return Regions(features)
+    info_path = path.with_name(f"{path.stem}{INFO}")
+    info = read_npy_object(info_path)
+    if not isinstance(info, dict):
+        raise DataError(f"{info_path} holds a {type(info).__name__}; expected a dict with bbox and the picture's size")
+    numbers = {
+        name: _number(info[name], info_path, name)
+        for name in ("num_boxes", "image_width", "image_height")
+        if info.get(name) is not None
+    }
+    _expect_count(info_path, features, numbers.get("num_boxes"))
+    boxes = info.get("bbox")
+    if boxes is not None and not (isinstance(boxes, np.ndarray) and boxes.dtype.kind in "fiu"):
+        raise DataError(f"{info_path} has a bbox of type {type(boxes).__name__}; expected an array of numbers")
+    sides = [numbers[name] for name in ("image_width", "image_height") if name in numbers]
+    return Regions(
+        features, None if boxes is None else _boxes(np.asarray(boxes)), (sides[0], sides[1]) if len(sides) == 2 else None
+    )
+
+
+def _boxes(found: Array) -> Array:
+    return found.astype(np.float32)
+
+
+def _number(value: Any, path: Path, name: str) -> float:
+    found = np.asarray(value)
+    if found.size != 1 or found.dtype.kind not in "fiu" or not np.isfinite(found).all():
+        raise DataError(f"{path} has {name} {str(value)[:40]}; expected one number")
+    return float(found.reshape(-1)[0])
+
+
+def _expect_count(path: Path, features: Array, said: float | None) -> None:
+    if said is not None and said != len(features):
+        raise DataError(f"{path} says {said:g} regions; the features have {len(features)}")

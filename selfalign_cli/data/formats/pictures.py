@@ -1,0 +1,128 @@
+"""What a reader of bare features gives: pictures by id, counted in advance and read one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from selfalign_cli.errors import DataError
+
+Array = npt.NDArray[Any]
+SHOWN_IDS = 3
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The regions of one picture.
+
+    Attributes:
+        features: (n, F) floating-point numbers.
+        boxes: (n, 4) x1, y1, x2, y2 in pixels, or None.
+        size: width and height of the picture in pixels, or None.
+    """
+
+    features: Array
+    boxes: Array | None = None
+    size: tuple[float, float] | None = None
+
+
+ReadPicture = Callable[[int], Regions]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """All pictures of the sources, before their captions are known.
+
+    Attributes:
+        source: what was read, for messages and for the feature file.
+        feature_dim: width F of a region.
+        ids: their ids, all different.
+        regions: how many regions each has, at least one.
+        reading: opens the sources; gives a function that reads the picture of a row.
+        notes: what the user should know, one sentence each.
+    """
+
+    source: str
+    feature_dim: int
+    ids: list[str]
+    regions: list[int]
+    reading: Callable[[], AbstractContextManager[ReadPicture]]
+    notes: list[str] = field(default_factory=list)
+
+
+class Counted:
+    """Pictures while they are counted: their ids, and that all have regions of one width.
+
+    Attributes:
+        ids: ids so far.
+        regions: regions of each.
+        places: where each was found (a file, a line), for messages.
+        feature_dim: width of the regions; 0 before the first picture.
+    """
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.regions: list[int] = []
+        self.places: list[str] = []
+        self.feature_dim = 0
+        self._seen: dict[str, int] = {}
+
+    def add(self, image_id: str, regions: int, width: int, place: str) -> None:
+        """Count one picture.
+
+        Args:
+            image_id: its id.
+            regions: how many regions it has.
+            width: of its regions.
+            place: where it stands, e.g. `train.tsv, line 3`.
+
+        Raises:
+            DataError: the id is empty or was there before; there are no regions, or they are of another width.
+        """
+        if not image_id:
+            raise DataError(f"{place} names no picture; expected an id")
+        if image_id in self._seen:
+            before = self.places[self._seen[image_id]]
+            raise DataError(f"{place} holds the picture {image_id}, as does {before}; expected every picture once")
+        if regions < 1:
+            raise DataError(f"{place}: picture {image_id} has no regions; expected at least one")
+        if width < 1 or width != (self.feature_dim or width):
+            expected = f"{self.feature_dim}, as in {self.places[0]}" if self.places else "at least 1"
+            raise DataError(f"{place}: picture {image_id} has regions of width {width}; expected {expected}")
+        self._seen[image_id] = len(self.ids)
+        self.feature_dim = width
+        self.ids.append(image_id)
+        self.regions.append(regions)
+        self.places.append(place)
+
+    def pictures(
+        self,
+        sources: Sequence[Path],
+        reading: Callable[[], AbstractContextManager[ReadPicture]],
+        notes: Sequence[str] = (),
+    ) -> Pictures:
+        """Finish counting.
+
+        Raises:
+            DataError: there were no pictures.
+        """
+        source = " ".join(str(path) for path in sources)
+        if not self.ids:
+            raise DataError(f"{source} holds no pictures")
+        return Pictures(source, self.feature_dim, self.ids, self.regions, reading, list(notes))
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first few of many names, for a message."""
+    shown = ", ".join(names[:SHOWN_IDS])
+    return f"{shown}, …" if len(names) > SHOWN_IDS else shown
+
+
+def reason_of(fault: BaseException) -> str:
+    """The first line of what a library or the system said."""
+    return getattr(fault, "strerror", None) or (str(fault).strip() or type(fault).__name__).splitlines()[0]

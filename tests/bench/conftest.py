@@ -1,0 +1,21 @@
+"""A VSRN with SelfAlign at toy size in double precision, under the published preset, and pairs without padded regions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support import tiny_models
+from support.tiny_models import Tiny
+
+from selfalign_cli.encodings import PairBatch
+
+
+@pytest.fixture
+def tiny() -> Tiny:
+    overrides = ("compat=published", "loss.context.negatives=11", "model.normalize_regions=true")
+    return tiny_models.build_tiny(tiny_models.VSRN, *overrides, dtype=torch.float64).train()
+
+
+@pytest.fixture
+def pairs() -> PairBatch:
+    return tiny_models.pairs([5, 5, 5, 5], [9, 7, 4, 3]).to("cpu", torch.float64)
