@@ -18,7 +18,22 @@ OutOpt = Annotated[Path, typer.Option("--out", metavar="FILE", help="Feature fil
 FormatOpt = Annotated[str, typer.Option("--format", metavar="NAME", help="Format of the sources, or auto.")]
 CaptionsOpt = Annotated[
     Path | None,
-    typer.Option("--captions", metavar="FILE", help="Captions, for formats that have none of their own."),
+    typer.Option(
+        "--captions",
+        metavar="FILE",
+        help="Captions, for features that have none: Karpathy's or COCO's JSON, SPLIT_caps.txt beside SPLIT_ids.txt, "
+        "or a JSON list of {image, split, captions}.",
+        show_default=False,
+    ),
+]
+SplitsOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--splits",
+        metavar="A,B",
+        help="Splits to convert; default: all. Where the captions know no splits, the name of the only one (test).",
+        show_default=False,
+    ),
 ]
 DtypeOpt = Annotated[Literal["float32", "float16"], typer.Option("--dtype", help="Type in which features are stored.")]
 
@@ -28,6 +43,7 @@ def convert_features(
     out: OutOpt,
     format: FormatOpt = "auto",
     captions: CaptionsOpt = None,
+    splits: SplitsOpt = None,
     dtype: DtypeOpt = "float32",
     overwrite: OverwriteOpt = False,
     as_json: JsonOpt = False,
@@ -38,8 +54,16 @@ def convert_features(
     """
     from selfalign_cli.data.convert import convert_to_feature_file
 
+    wanted = [] if splits is None else [name.strip() for name in splits.split(",") if name.strip()]
     made = convert_to_feature_file(
-        sources, out, format=format, captions=captions, dtype=dtype, overwrite=overwrite, progress=progress
+        sources,
+        out,
+        format=format,
+        captions=captions,
+        splits=wanted,
+        dtype=dtype,
+        overwrite=overwrite,
+        progress=progress,
     )
     for note in made.notes:
         show_message(note)

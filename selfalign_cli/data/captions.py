@@ -126,9 +126,24 @@ def _json_captions(path: Path) -> dict[str | None, list[str]]:
         return {None: [_text(path, row, "caption", f"annotation {i}") for i, row in enumerate(content["annotations"])]}
     if isinstance(content, dict) and isinstance(content.get("images"), list):
         return _karpathy_captions(path, content["images"])
+    if isinstance(content, list):
+        return _listed_captions(path, content)
     raise DataError(
-        f"{path} holds neither Karpathy's `images` with `sentences` nor COCO's `annotations` with `caption`"
+        f"{path} holds neither Karpathy's `images` with `sentences` nor COCO's `annotations` with `caption`, "
+        "and is no list of entries with `split` and `captions`"
     )
+
+
+def _listed_captions(path: Path, entries: list[Any]) -> dict[str | None, list[str]]:
+    """Captions of a list like `[{"image": "dog.jpg", "split": "train", "captions": ["A dog."]}]`."""
+    captions: dict[str | None, list[str]] = {}
+    for number, entry in enumerate(entries):
+        split = _text(path, entry, "split", f"entry {number}")
+        texts = entry.get("captions")
+        if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
+            raise DataError(f"{path}, entry {number} has captions {texts!r:.80}; expected a list of texts")
+        captions.setdefault(split, []).extend(texts)
+    return captions
 
 
 def _karpathy_captions(path: Path, images: list[Any]) -> dict[str | None, list[str]]:

@@ -57,6 +57,7 @@ def convert_to_feature_file(
     *,
     format: str = "auto",
     captions: Path | None = None,
+    splits: Sequence[str] = (),
     dtype: Precision = "float32",
     overwrite: bool = False,
     progress: Progress = no_progress,
@@ -68,6 +69,7 @@ def convert_to_feature_file(
         out: the feature file to make.
         format: a key of `formats.READERS`, or `auto`.
         captions: a captions file, for formats without captions of their own.
+        splits: splits to convert; none for all. Where the captions know no splits, the name of the only one.
         dtype: type in which features are stored.
         overwrite: replace an existing file.
         progress: shows how far the conversion is.
@@ -77,7 +79,7 @@ def convert_to_feature_file(
         RunError: the disk is full, or a source was changed meanwhile.
     """
     refuse_existing(out, overwrite)
-    plan = plan_conversion(sources, captions, format)
+    plan = plan_conversion(sources, captions, format, splits)
     with progress("convert: pictures", plan.total_images) as advance:
         content_hash = write_feature_file(
             out,

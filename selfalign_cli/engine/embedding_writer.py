@@ -163,7 +163,7 @@ def _write_npz(path: Path, content: _Content) -> None:
 
 
 def _write_parquet(path: Path, content: _Content) -> None:
-    """One row per vector: `kind` (image or caption), `row`, `view`, `image_row`, `text` (id or caption), its id, `vector`."""
+    """One row per vector: kind (image or caption), row, view, image_row, text (id or caption), caption_id, vector."""
     arrow, parquet = _pyarrow(path)
     width = _shape(content.captions)[1]
     names = {"kind": arrow.string(), "row": arrow.int64(), "view": arrow.int32(), "image_row": arrow.int64()}

@@ -22,13 +22,24 @@ def sinkhorn_assignments(scores: Tensor, *, epsilon: float, iterations: int) -> 
     Returns:
         (N, K) assignments.
     """
-    count, prototypes = scores.shape
-    shares = torch.exp(scores / epsilon)
-    shares = shares / shares.sum()
+    kernel = torch.exp(scores / epsilon)
+    rows, columns = sinkhorn_scaling(kernel, iterations)
+    return kernel * rows.unsqueeze(1) * columns
+
+
+def sinkhorn_scaling(kernel: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """Factors of the rows (N,) and columns (K,) of exp(Z/ε) that make the assignments of it.
+
+    Sums of a scaled matrix are products of the matrix with the scaling, so the matrix itself is never divided.
+    """
+    count, prototypes = kernel.shape
+    if iterations == 0:
+        return count / kernel.sum().expand(count), kernel.new_ones(prototypes)
+    rows = kernel.new_ones(count)
     for _ in range(iterations):
-        shares = shares / (prototypes * shares.sum(dim=0, keepdim=True))
-        shares = shares / (count * shares.sum(dim=1, keepdim=True))
-    return shares * count
+        columns = 1 / (prototypes * (rows @ kernel))
+        rows = 1 / (count * (kernel @ columns))
+    return count * rows, columns
 
 
 class ConceptAlignment(nn.Module):
@@ -82,15 +93,17 @@ class ConceptAlignment(nn.Module):
         with torch.no_grad():
             self.prototypes.copy_(unit(self.prototypes))
         with torch.set_grad_enabled(self.image_gradient and torch.is_grad_enabled()):
-            real = regions[region_mask]  # (N, D)
-            targets = self._sinkhorn(real @ self.prototypes.detach().T)
+            scores = _real(regions, region_mask) @ self.prototypes.detach().T  # (N, K)
+            kernel = torch.exp(scores / self.sinkhorn_epsilon)
+            row_factors, column_factors = sinkhorn_scaling(kernel, self.sinkhorn_iterations)
         with torch.no_grad():
             likeness = (words @ regions.transpose(1, 2)).masked_fill(~region_mask.unsqueeze(1), float("-inf"))
             first_rows = region_mask.sum(dim=1).cumsum(dim=0) - region_mask.sum(dim=1)
             # Padded regions come last in their picture, so a region's place is its rank among the real ones.
             partners = (first_rows.unsqueeze(1) + likeness.argmax(dim=2))[word_mask]
-        log_shares = (words[word_mask] @ self.prototypes.T / self.temperature).log_softmax(dim=-1)
-        per_word = -(targets[partners] * log_shares).sum(dim=-1)
+        targets = kernel[partners] * row_factors[partners].unsqueeze(1) * column_factors
+        log_shares = (_real(words, word_mask) @ self.prototypes.T / self.temperature).log_softmax(dim=-1)
+        per_word = -(targets * log_shares).sum(dim=-1)
         lengths = word_mask.sum(dim=1)
         weights = (1.0 / lengths.clamp(min=1).to(per_word.dtype)).unsqueeze(1).expand_as(word_mask)[word_mask]
         return (per_word * weights).sum() / len(words)
@@ -98,7 +111,10 @@ class ConceptAlignment(nn.Module):
     def assignments(self, regions: Tensor) -> Tensor:
         """Sinkhorn assignments (B, R, K) of (B, R, D) regions of equal count, by unit-length prototypes."""
         scores = regions.flatten(0, 1) @ unit(self.prototypes).T
-        return self._sinkhorn(scores).view(*regions.shape[:2], -1)
+        targets = sinkhorn_assignments(scores, epsilon=self.sinkhorn_epsilon, iterations=self.sinkhorn_iterations)
+        return targets.view(*regions.shape[:2], -1)
 
-    def _sinkhorn(self, scores: Tensor) -> Tensor:
-        return sinkhorn_assignments(scores, epsilon=self.sinkhorn_epsilon, iterations=self.sinkhorn_iterations)
+
+def _real(x: Tensor, mask: Tensor) -> Tensor:
+    """The real places of x (B, S, D) as rows; without a copy when all are and a look at the mask is free."""
+    return x.flatten(0, 1) if mask.device.type == "cpu" and bool(mask.all()) else x[mask]

@@ -27,7 +27,7 @@ def test_command_makes_the_folder_and_says_what_it_made(app, tmp_path):
         ["test", "20"],
     ]
     assert "make scenes: pictures: 50 in" in result.stderr
-    assert "10 regions of 32" in result.stderr
+    assert "10 regions of 64" in result.stderr
     assert (tmp_path / "s" / "README.txt").is_file()
 
 

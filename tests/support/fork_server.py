@@ -15,7 +15,7 @@ import runpy
 import signal
 import sys
 
-PROGRAM = ("cli.app", "engine.train", "engine.evaluate", "engine.export")
+PROGRAM = ("cli.app", "engine.train", "engine.evaluate", "engine.export", "models.camera", "models.bert")
 HALF_OF_THE_START_UP = "torch._dynamo"  # imported when an optimizer is made
 
 

@@ -172,7 +172,8 @@ def _sized_header(stream: IO[bytes], path: Path) -> ArrayHeader:
     left = path.stat().st_size - stream.tell()
     if header.dtype.kind != "O" and header.nbytes != left:
         raise DataError(
-            f"{path} has {left:,} bytes of numbers; its header says {header.shape} {header.dtype}, {header.nbytes:,} bytes",
+            f"{path} has {left:,} bytes of numbers; its header says {header.shape} {header.dtype}, "
+            f"{header.nbytes:,} bytes",
             FETCH_AGAIN,
         )
     return header

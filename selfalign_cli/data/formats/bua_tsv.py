@@ -90,7 +90,9 @@ def _count(counted: Counted, line: Line, columns: _Columns) -> None:
     boxes = line.whole(columns.num_boxes, "num_boxes")
     width = line.width(columns.features, boxes, "features")
     if boxes and line.width(columns.boxes, boxes, "boxes") != 4:
-        raise DataError(f"{line.place} has {len(line.fields[columns.boxes]):,} characters of boxes; expected {boxes} x 4")
+        raise DataError(
+            f"{line.place} has {len(line.fields[columns.boxes]):,} characters of boxes; expected {boxes} x 4"
+        )
     counted.add(line.text(0, "the id"), boxes, width, line.place)
 
 

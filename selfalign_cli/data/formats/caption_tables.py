@@ -19,6 +19,7 @@ from selfalign_cli.data.captions import KARPATHY_SPLITS, SCAN_CAPTIONS, read_cap
 from selfalign_cli.errors import DataError
 
 ONLY_SPLIT = "test"
+LARGEST_SIDE = 1e9
 IDS = "_ids.txt"
 KINDS = "expected Karpathy's or COCO's caption JSON, a JSON list of {image, split, captions}, or SPLIT_caps.txt"
 
@@ -184,7 +185,7 @@ def _list(row: Any, key: str, place: str) -> list[Any]:
 def _size(row: dict[str, Any], place: str) -> tuple[float, float] | None:
     if "width" not in row and "height" not in row:
         return None
-    sides = [row.get("width"), row.get("height")]
-    if not all(isinstance(side, int | float) and not isinstance(side, bool) for side in sides):
-        raise DataError(f"{place} has width {sides[0]!r} and height {sides[1]!r}; expected numbers")
-    return float(sides[0]), float(sides[1])
+    width, height = row.get("width"), row.get("height")
+    if not all(isinstance(side, int | float) and 0 < side < LARGEST_SIDE for side in (width, height)):
+        raise DataError(f"{place} has width {width!r:.80} and height {height!r:.80}; expected positive numbers")
+    return float(width), float(height)  # type: ignore[arg-type]

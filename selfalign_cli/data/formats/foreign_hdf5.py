@@ -104,7 +104,11 @@ def texts(file: h5py.File, name: str) -> list[str]:
         DataError: it holds something else.
     """
     found = file.get(name)
-    if isinstance(found, h5py.Dataset) and h5py.check_string_dtype(found.dtype) is not None and found.dtype.kind == "O":
+    if (
+        isinstance(found, h5py.Dataset)
+        and h5py.check_string_dtype(found.dtype) is not None
+        and found.dtype.kind == "O"
+    ):
         rows = VariableLength(dataset(file, name, "O", 1), np.dtype("u1"))
         raw = [rows[row].tobytes() for row in range(len(rows))]
     else:
@@ -115,7 +119,9 @@ def texts(file: h5py.File, name: str) -> list[str]:
     try:
         return [value.rstrip(b"\0").decode("utf-8") for value in raw]
     except UnicodeDecodeError as fault:
-        raise DataError(f"{file.filename} has {name} that are not UTF-8: {fault.object[:40]!r}", FETCH_AGAIN) from fault
+        raise DataError(
+            f"{file.filename} has {name} that are not UTF-8: {fault.object[:40]!r}", FETCH_AGAIN
+        ) from fault
 
 
 def _expect_finished(found: h5py.Dataset, path: str) -> None:
@@ -129,7 +135,8 @@ def _expect_finished(found: h5py.Dataset, path: str) -> None:
         expected = math.prod(-(-side // chunk) for side, chunk in zip(found.shape, found.chunks, strict=True))
         stored = found.id.get_num_chunks()
         if stored != expected:
-            raise DataError(f"{path} holds {stored:,} of {expected:,} pieces of {name}: it was never finished", FETCH_AGAIN)
+            raise DataError(
+                f"{path} holds {stored:,} of {expected:,} pieces of {name}: it was never finished", FETCH_AGAIN
+            )
     elif layout == h5py.h5d.CONTIGUOUS and found.id.get_offset() is None:
         raise DataError(f"{path} holds nothing in {name}: it was never finished", FETCH_AGAIN)
-

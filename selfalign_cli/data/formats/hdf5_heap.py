@@ -38,7 +38,7 @@ class VariableLength:
         self.name = str(found.name).strip("/")
         self.base = base
         if found.file.id.get_create_plist().get_sizes() != (8, 8) or found.file.userblock_size:
-            raise DataError(f"{self.path} is an HDF5 file of an unusual kind", f"copy it with h5repack")
+            raise DataError(f"{self.path} is an HDF5 file of an unusual kind", "copy it with: h5repack OLD.h5 NEW.h5")
         self._references = _references(found, self)
         self._place = -1
         self._objects: dict[int, tuple[int, int]] = {}

@@ -1,10 +1,10 @@
 """HDF5 of nocaps and UpDown, and ViLBERT's: a row a picture, its id in `image_id`.
 
-    image_id    (N,) whole numbers or texts
-    features    (N,) lists of n·F numbers, or (N, n·F), or (N, n, F)
-    num_boxes   (N,) n of each picture; may be left out where features are (N, n, F)
-    boxes       likewise with 4 in place of F, optional
-    width, height   (N,) of the picture in pixels, optional
+image_id    (N,) whole numbers or texts
+features    (N,) lists of n·F numbers, or (N, n·F), or (N, n, F)
+num_boxes   (N,) n of each picture; may be left out where features are (N, n, F)
+boxes       likewise with 4 in place of F, optional
+width, height   (N,) of the picture in pixels, optional
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -24,7 +25,8 @@ from selfalign_cli.errors import DataError
 
 IDS, FEATURES, COUNTS, BOXES, SIZE = "image_id", "features", "num_boxes", "boxes", ("width", "height")
 
-Rows = h5py.Dataset | VariableLength
+Rows = Any
+"""An h5py.Dataset or a VariableLength: indexed by a row, either gives its numbers."""
 
 
 def recognises(source: Path) -> bool:
@@ -111,5 +113,7 @@ def _regions(numbers: Array, count: int, width: int, where: str) -> Array:
     """(n, width) of one picture; rows behind the n-th must be padding, which is zero."""
     flat = np.asarray(numbers).reshape(-1)
     if len(flat) < count * width or len(flat) % width or flat[count * width :].any():
-        raise DataError(f"{where} are {len(flat):,} numbers; expected {count} x {width}, and zeros behind them at most")
+        raise DataError(
+            f"{where} are {len(flat):,} numbers; expected {count} x {width}, and zeros behind them at most"
+        )
     return flat[: count * width].reshape(count, width)

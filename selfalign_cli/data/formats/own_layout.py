@@ -29,8 +29,9 @@ def recognises(source: Path) -> bool:
         return False
     try:
         with opened_hdf5(source) as file:
-            found = file.attrs["format"] if "format" in file.attrs else b""
-            return isinstance(found, bytes | np.bytes_) and bytes(found) == FORMAT.encode()
+            if "format" not in file.attrs or file.attrs.get_id("format").dtype.kind != "S":
+                return False
+            return bytes(file.attrs["format"]) == FORMAT.encode()
     except DataError:
         return False
 
@@ -59,7 +60,9 @@ def plan_conversion(
     parts = [(file, split) for file, split in held if not splits or split in splits]
     chosen = [split for _, split in parts]
     if len(set(chosen)) < len(chosen):
-        raise DataError(f"several sources hold the split {next(s for s in chosen if chosen.count(s) > 1)}; expected one")
+        raise DataError(
+            f"several sources hold the split {next(s for s in chosen if chosen.count(s) > 1)}; expected one"
+        )
     if len({file.feature_dim for file, _ in parts}) > 1:
         raise DataError(f"the sources have regions of different widths: {[file.feature_dim for file in files]}")
     rows = [(file, file.splits[split]) for file, split in parts]

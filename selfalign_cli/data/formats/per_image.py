@@ -117,7 +117,9 @@ def _read_archive(path: Path) -> Regions:
     with opened_npz(path) as archive:
         features = archive.array(_key(archive))
         boxes = next((_boxes(archive.array(name)) for name in BOXES if name in archive.members), None)
-        numbers = {name: _number(archive.array(name), path, name) for name in (*SIZE, COUNT) if name in archive.members}
+        numbers = {
+            name: _number(archive.array(name), path, name) for name in (*SIZE, COUNT) if name in archive.members
+        }
     _expect_count(path, features, numbers.get(COUNT))
     sides = [numbers[name] for name in SIZE if name in numbers]
     return Regions(features, boxes, (sides[0], sides[1]) if len(sides) == 2 else None)
@@ -142,7 +144,9 @@ def _read_array(path: Path, informed: bool) -> Regions:
         raise DataError(f"{info_path} has a bbox of type {type(boxes).__name__}; expected an array of numbers")
     sides = [numbers[name] for name in ("image_width", "image_height") if name in numbers]
     return Regions(
-        features, None if boxes is None else _boxes(np.asarray(boxes)), (sides[0], sides[1]) if len(sides) == 2 else None
+        features,
+        None if boxes is None else _boxes(np.asarray(boxes)),
+        (sides[0], sides[1]) if len(sides) == 2 else None,
     )
 
 

@@ -1,8 +1,8 @@
 """HDF5 with data sets of their own for each picture.
 
-    meshed-memory transformer   ID_features (n, F), ID_boxes (n, 4), ID_cls_prob
-    VLP, GVD                    ID (n, F) in PREFIX_feat000.h5 to PREFIX_feat999.h5; boxes are the first four columns
-                                of ID in another file, named …bbox….h5, which is one of the sources or beside them
+meshed-memory transformer   ID_features (n, F), ID_boxes (n, 4), ID_cls_prob
+VLP, GVD                    ID (n, F) in PREFIX_feat000.h5 to PREFIX_feat999.h5; boxes are the first four columns
+                            of ID in another file, named …bbox….h5, which is one of the sources or beside them
 """
 
 from __future__ import annotations

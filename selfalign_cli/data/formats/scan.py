@@ -1,8 +1,8 @@
 """SCAN's layout: a folder with `{split}_ims.npy` (N or 5N, R, F) and `{split}_caps.txt`, one caption a line.
 
-Beside them may lie `{split}_boxes.npy`, `{split}_img_sizes.npy` and `{split}_ids.txt`. Two ways of counting are in
-use: rows are pictures and every row has k captions in a row, or rows are captions and every picture is stored five
-times. Which one it is, is decided for each split from its counts and its data, never from its name.
+Beside them may lie `{split}_boxes.npy`, `{split}_img_sizes.npy`, `{split}_ids.txt` and `id_mapping.json`. Two ways of
+counting are in use: rows are pictures and every row has k captions in a row, or rows are captions and every picture is
+stored five times. Which one it is, is decided for each split from its counts and its data, never from its name.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from pathlib import Path
 
 from selfalign_cli.data.captions import SCAN_CAPTIONS, read_caption_lines
 from selfalign_cli.data.formats.npy import NpyRows, open_npy
+from selfalign_cli.data.formats.scan_companions import SizeRows, read_file_names, read_pickled_sizes
 from selfalign_cli.data.records import ConversionPlan, ImageRecord
 from selfalign_cli.errors import DataError
 
 FEATURES = "_ims.npy"
 BOXES = "_boxes.npy"
 SIZES = "_img_sizes.npy"
+# The same as GSMN and RCAR name them; their sizes are pickled dicts.
+OTHER_BOXES = "_ims_bbx.npy"
+PICKLED_SIZES = "_ims_size.npy"
 IDS = "_ids.txt"
 # How often the redundant files store each picture: once for each of its five captions.
 REPEATS = 5
@@ -34,8 +38,9 @@ class _Split:
     features_path: Path
     features: NpyRows
     boxes: NpyRows | None
-    sizes: NpyRows | None
+    sizes: NpyRows | SizeRows | None
     ids: list[str] | None
+    file_names: list[str] | None
     captions: list[str]
     stride: int
     per_image: int
@@ -50,26 +55,33 @@ def recognises(source: Path) -> bool:
     return source.is_dir() and next(source.glob(f"*{FEATURES}"), None) is not None
 
 
-def plan_conversion(sources: Sequence[Path], captions: Path | None = None) -> ConversionPlan:
-    """Open and count every split of one or more SCAN folders.
+def plan_conversion(
+    sources: Sequence[Path], captions: Path | None = None, wanted: Sequence[str] = ()
+) -> ConversionPlan:
+    """Open and count the splits of one or more SCAN folders.
 
     Args:
         sources: folders; a split may be in one of them only.
         captions: must be None, since the folders hold their captions.
+        wanted: splits to convert; none for all.
 
     Raises:
         DataError: files are missing, damaged, or do not fit each other.
     """
     if captions is not None:
         raise DataError("a SCAN folder holds its own captions", "leave --captions out")
-    splits: dict[str, _Split] = {}
+    places: dict[str, Path] = {}
     notes = []
     for folder in sources:
         for name in _split_names(folder):
-            if name in splits:
+            if name in places:
                 raise DataError(f"{folder} and another source both hold the split {name}; expected it once")
-            splits[name] = _open_split(folder, name)
+            places[name] = folder
         notes += _left_out(folder)
+    missing = [name for name in wanted if name not in places]
+    if missing:
+        raise DataError(f"there is no split {missing[0]!r} in the sources; they have {', '.join(places)}")
+    splits = {name: _open_split(folder, name) for name, folder in places.items() if not wanted or name in wanted}
     width = _common_width(list(splits.values()))
     return ConversionPlan(
         format="scan",
@@ -130,17 +142,30 @@ def _open_split(folder: Path, name: str) -> _Split:
     captions = read_caption_lines(captions_path)
     stride, per_image = _layout(path, features, len(captions))
     images = len(features) // stride
+    ids = _read_ids(folder / f"{name}{IDS}", images, per_image)
     return _Split(
         name=name,
         features_path=path,
         features=features,
-        boxes=_companion(folder / f"{name}{BOXES}", (*features.shape[:2], 4)),
-        sizes=_companion(folder / f"{name}{SIZES}", (len(features), 2)),
-        ids=_read_ids(folder / f"{name}{IDS}", images, per_image),
+        boxes=_boxes(folder, name, (*features.shape[:2], 4)),
+        sizes=_sizes(folder, name, len(features)),
+        ids=ids,
+        file_names=None if ids is None else read_file_names(folder, ids),
         captions=captions,
         stride=stride,
         per_image=per_image,
     )
+
+
+def _boxes(folder: Path, name: str, shape: tuple[int, ...]) -> NpyRows | None:
+    found = _companion(folder / f"{name}{BOXES}", shape)
+    return found if found is not None else _companion(folder / f"{name}{OTHER_BOXES}", shape)
+
+
+def _sizes(folder: Path, name: str, rows: int) -> NpyRows | SizeRows | None:
+    pickled = folder / f"{name}{PICKLED_SIZES}"
+    found = _companion(folder / f"{name}{SIZES}", (rows, 2))
+    return read_pickled_sizes(pickled, rows) if found is None and pickled.exists() else found
 
 
 def _companion(path: Path, shape: tuple[int, ...]) -> NpyRows | None:
@@ -173,7 +198,7 @@ def _layout(path: Path, features: NpyRows, captions: int) -> tuple[int, int]:
     return 1, captions // rows
 
 
-def _first_unequal(rows: NpyRows, start: int) -> int | None:
+def _first_unequal(rows: NpyRows | SizeRows, start: int) -> int | None:
     """First row of a block of five that differs from the block's first, compared bit by bit; None when all agree."""
     first = rows.row(start).tobytes()
     for row in range(start + 1, start + REPEATS):
@@ -208,6 +233,7 @@ def _common_width(splits: list[_Split]) -> int:
 def _records(splits: list[_Split]) -> Iterator[ImageRecord]:
     boxed = all(split.boxes is not None for split in splits)
     sized = all(split.sizes is not None for split in splits)
+    named = all(split.file_names is not None for split in splits)
     for split in splits:
         for image in range(split.images):
             row = image * split.stride
@@ -220,6 +246,7 @@ def _records(splits: list[_Split]) -> Iterator[ImageRecord]:
                 captions=split.captions[image * split.per_image : (image + 1) * split.per_image],
                 boxes=split.boxes.row(row) if boxed and split.boxes is not None else None,
                 size=(float(width_height[0]), float(width_height[1])) if width_height is not None else None,
+                file_name=split.file_names[image] if named and split.file_names is not None else None,
             )
 
 

@@ -163,5 +163,7 @@ def _line(stream: BinaryIO, path: Path, number: int, offset: int) -> Line | None
         return None
     ended = raw.endswith(b"\n")
     if not ended and len(raw) == LONGEST_LINE:
-        raise DataError(f"{path}, line {number} is longer than {LONGEST_LINE:,} bytes; expected rows of a picture each")
+        raise DataError(
+            f"{path}, line {number} is longer than {LONGEST_LINE:,} bytes; expected rows of a picture each"
+        )
     return Line(path, number, offset, raw.removesuffix(b"\n").removesuffix(b"\r").split(b"\t"), ended)

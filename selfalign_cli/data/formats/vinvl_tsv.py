@@ -1,9 +1,9 @@
 """What VinVL's detector writes for Oscar: `features.tsv`, and beside it, where there are, boxes and an index.
 
-    features.tsv          key, num_boxes, base64 of (n, F) float32; F is 2054: 2048 and six numbers of the box
-    features.lineidx      first byte of each line
-    imageid2idx.json      {picture id: line, from 0}
-    predictions.tsv       key, JSON with image_w, image_h and objects: [{"rect": [x1, y1, x2, y2], …}, …]
+features.tsv          key, num_boxes, base64 of (n, F) float32; F is 2054: 2048 and six numbers of the box
+features.lineidx      first byte of each line
+imageid2idx.json      {picture id: line, from 0}
+predictions.tsv       key, JSON with image_w, image_h and objects: [{"rect": [x1, y1, x2, y2], …}, …]
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ def _count_file(path: Path, counted: Counted, notes: list[str]) -> Iterator[_Pla
         counted.add(key if names is None else names[line.number - 1], regions, width, line.place)
         yield _Place(path, line.number, line.offset, predictions, predicted[key] if predicted else (0, 0))
     if names and max(names) >= len(offsets):
-        raise DataError(f"{path.with_name(ROWS)} names line {max(names)} of {path}, which has {len(offsets)}", FETCH_AGAIN)
+        raise DataError(
+            f"{path.with_name(ROWS)} names line {max(names)} of {path}, which has {len(offsets)}", FETCH_AGAIN
+        )
     if unnamed:
         notes.append(f"{unnamed:,} lines of {path} are left out: {ROWS} names no picture for them")
     _expect_offsets(path.with_suffix(OFFSETS), offsets)
@@ -91,7 +93,9 @@ def _count_file(path: Path, counted: Counted, notes: list[str]) -> Iterator[_Pla
 
 def _counted_line(line: Line) -> tuple[str, int, int]:
     if len(line.fields) != 3:
-        raise DataError(f"{line.place} has {len(line.fields)} fields; expected a key, num_boxes and features", FETCH_AGAIN)
+        raise DataError(
+            f"{line.place} has {len(line.fields)} fields; expected a key, num_boxes and features", FETCH_AGAIN
+        )
     if line.number == 1 and not line.ended:
         raise DataError(f"{line.place} has no end", FETCH_AGAIN)
     regions = line.whole(1, "num_boxes")
@@ -142,7 +146,9 @@ def _expect_offsets(path: Path, offsets: list[int]) -> None:
 @contextmanager
 def _reading(places: list[_Place], counted: Counted) -> Iterator[ReadPicture]:
     with ExitStack() as stack:
-        paths = [path for place in places for path in (place.features, place.predictions)[: 1 + bool(place.predicted[0])]]
+        paths = [
+            path for place in places for path in (place.features, place.predictions)[: 1 + bool(place.predicted[0])]
+        ]
         files = {path: stack.enter_context(opened(path)) for path in dict.fromkeys(paths)}
 
         def read(row: int) -> Regions:
@@ -152,7 +158,9 @@ def _reading(places: list[_Place], counted: Counted) -> Iterator[ReadPicture]:
             features = line.floats(2, regions, counted.feature_dim, "features")
             if not place.predicted[0]:
                 return Regions(features)
-            boxes, size = _boxes(read_again(files[place.predictions], place.predictions, *place.predicted), key, regions)
+            boxes, size = _boxes(
+                read_again(files[place.predictions], place.predictions, *place.predicted), key, regions
+            )
             return Regions(features, boxes, size)
 
         yield read
@@ -165,8 +173,12 @@ def _boxes(line: Line, key: str, regions: int) -> tuple[Array, tuple[float, floa
         rects = [item["rect"] for item in found["objects"]]
         size = (found["image_w"], found["image_h"]) if "image_w" in found else None
     except (ValueError, TypeError, KeyError, RecursionError) as fault:
-        raise DataError(f"{line.place} ({key}) is not JSON with a rect for each of its objects", FETCH_AGAIN) from fault
-    numbers = [number for rect in [*rects, size or ()] for number in (rect if isinstance(rect, list | tuple) else [None])]
+        raise DataError(
+            f"{line.place} ({key}) is not JSON with a rect for each of its objects", FETCH_AGAIN
+        ) from fault
+    numbers = [
+        number for rect in [*rects, size or ()] for number in (rect if isinstance(rect, list | tuple) else [None])
+    ]
     if not all(_is_number(number) for number in numbers) or any(len(rect) != 4 for rect in rects):
         raise DataError(f"{line.place} ({key}) has a rect or a size that is not made of numbers", FETCH_AGAIN)
     if len(rects) != regions:

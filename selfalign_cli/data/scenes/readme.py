@@ -49,7 +49,7 @@ Files
 Regions
   {regions} a picture: each object, one or two of them again, two pairs of neighbours, and random pieces of the
   picture, with loose uneven margins, in order of falling contrast. The {width} numbers of a region come from the
-  pixels inside its box alone, through fixed random layers (form, colour and extent of what stands out in the box).
+  pixels inside its box alone: averaged to 8 x 8 cells of 3 colours, through one fixed random layer with a ReLU.
 """
 
 

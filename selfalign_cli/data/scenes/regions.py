@@ -3,10 +3,10 @@
 Boxes: every object once, one or two of them twice, two pairs of neighbours together, and random pieces of the picture
 for the rest; with loose, uneven margins, in order of falling contrast.
 
-Features: a box is averaged to an 8 x 8 grid. How far a cell is from the mean colour along the box's rim says how much
-of the figure it shows. Three fixed layers of random whole-number weights with a ReLU look at the form of the figure,
-at its colour (left, right, upper and lower half), and at how many pixels it covers. No label enters. All arithmetic
-is in whole numbers and the last step divides by a power of two, so no machine rounds differently.
+Features: a box is averaged to an 8 x 8 grid of colours, and a fixed random layer with a ReLU looks at it. Colour,
+shape and size are all in the result, none of them in a number of its own, as in the features of a real detector. No
+label enters. All arithmetic is in whole numbers and the last step divides by a power of two, so no machine rounds
+differently.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from selfalign_cli.data.scenes.world import CANVAS, Scene, Thing, squared_distan
 
 REGIONS = 10
 GRID = 8
-COLOUR_WIDTH, FORM_WIDTH = 12, 18
-EXTENT_STEPS = (0, 400)  # quarter pixels
-FEATURE_WIDTH = COLOUR_WIDTH + FORM_WIDTH + len(EXTENT_STEPS)
+FEATURE_WIDTH = 64
+MID_GREY = 128
+SCALE = 1 << 12  # puts features at about 1
 DETECTOR_SEED = 20230814  # of the weights; the same for every data set, as one detector is
-WEAKEST_FIGURE = 90  # contrast (sum over channels, of 765) that counts as full, if nothing in the box stands out more
 Box = tuple[int, int, int, int]
 Integers = NDArray[np.int64]
 
@@ -72,7 +71,7 @@ def detect(pixels: NDArray[np.uint8], boxes: Integers) -> tuple[Integers, NDArra
     grids = box_grids(pixels, boxes)
     order = np.argsort(-contrast(grids).sum((2, 3)), axis=1, kind="stable")
     ordered = np.take_along_axis(boxes, order[..., None], axis=1)
-    return ordered, grid_features(np.take_along_axis(grids, order[..., None, None, None], axis=1), ordered)
+    return ordered, grid_features(np.take_along_axis(grids, order[..., None, None, None], axis=1))
 
 
 def region_features(pixels: NDArray[np.uint8], boxes: Integers) -> NDArray[np.float32]:
@@ -85,38 +84,20 @@ def region_features(pixels: NDArray[np.uint8], boxes: Integers) -> NDArray[np.fl
     Returns:
         (N, R, F) float32, not negative, about 1 in size.
     """
-    return grid_features(box_grids(pixels, boxes), boxes)
+    return grid_features(box_grids(pixels, boxes))
 
 
-def grid_features(grids: Integers, boxes: Integers) -> NDArray[np.float32]:
-    """(N, R, F) features of boxes (N, R, 4) from their (N, R, 8, 8, 3) grids."""
-    strength = contrast(grids)
-    peak = np.maximum(strength.max((2, 3)), WEAKEST_FIGURE)
-    figure = strength * 255 // peak[..., None, None]
-    whole = figure.sum((2, 3))
-    form = figure.reshape(*figure.shape[:2], -1) * GRID * GRID - whole[..., None]
-    area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
-    extent = whole * area // (255 * GRID * GRID // 4)  # quarter pixels that the figure covers
-    layers = (
-        (half_colours(grids, figure) @ weights(12, COLOUR_WIDTH, 1) + 64 * weights(1, COLOUR_WIDTH, 2), 10),
-        (form @ mirrored_weights(FORM_WIDTH, 3), 17),
-        (extent[..., None] - EXTENT_STEPS, 10),
-    )
-    # Whole numbers below 2**24 over powers of two: exact in float32.
-    scaled = [np.maximum(layer, 0).astype(np.float32) / np.float32(1 << bits) for layer, bits in layers]
-    return np.concatenate(scaled, axis=-1)
+def grid_features(grids: Integers) -> NDArray[np.float32]:
+    """(N, R, F) features of boxes from their (N, R, 8, 8, 3) grids."""
+    seen = (grids.reshape(*grids.shape[:2], -1) - MID_GREY) @ weights(GRID * GRID * 3, FEATURE_WIDTH)
+    # Whole numbers below 2**24 over a power of two: exact in float32.
+    return np.maximum(seen, 0).astype(np.float32) / np.float32(SCALE)
 
 
-def weights(inputs: int, outputs: int, layer: int) -> Integers:
+def weights(inputs: int, outputs: int) -> Integers:
     """(inputs, outputs) of the detector's random weights, whole numbers from -7 to 7."""
-    draws = Draws(DETECTOR_SEED, layer)
+    draws = Draws(DETECTOR_SEED, 1)
     return np.array([[draws.between(-7, 7) for _ in range(outputs)] for _ in range(inputs)], dtype=np.int64)
-
-
-def mirrored_weights(outputs: int, layer: int) -> Integers:
-    """(64, outputs) weights of the cells of a grid, left and right alike: one shape stands as often left as right."""
-    half = weights(GRID * GRID // 2, outputs, layer).reshape(GRID, GRID // 2, outputs)
-    return np.concatenate([half, half[:, ::-1]], axis=1).reshape(GRID * GRID, outputs)
 
 
 def contrast(grids: Integers) -> Integers:
@@ -125,23 +106,6 @@ def contrast(grids: Integers) -> Integers:
     rim[1:-1, 1:-1] = False
     mean = grids[:, :, rim].sum(2) // rim.sum()
     return np.asarray(abs(grids - mean[:, :, None, None]).sum(-1))
-
-
-def half_colours(grids: Integers, figure: Integers) -> Integers:
-    """(N, R, 12) mean colour of the figure in the left, right, upper and lower half of each box, less mid grey."""
-    share = figure * figure // 255 + 4
-    half = GRID // 2
-    colours = []
-    for rows, columns in (
-        (slice(None), slice(half)),
-        (slice(None), slice(half, None)),
-        (slice(half), slice(None)),
-        (slice(half, None), slice(None)),
-    ):
-        part = share[:, :, rows, columns]
-        total = (part[..., None] * grids[:, :, rows, columns]).sum((2, 3))
-        colours.append(total // part.sum((2, 3))[..., None] - 128)
-    return np.concatenate(colours, axis=-1)
 
 
 def box_grids(pixels: NDArray[np.uint8], boxes: Integers) -> Integers:

@@ -1,0 +1,89 @@
+"""What the parts of a training step cannot do without: multiply-adds, and bytes between memory and processor.
+
+A floor counts products and what they read and write; it leaves out everything that works number by number.
+"""
+
+from __future__ import annotations
+
+from selfalign_cli.bench.inputs import ModelSize, caption_lengths
+from selfalign_cli.bench.machine import Work, product
+
+FLOAT = 4
+HALF = 2
+STEP_PASSES = 8
+"""Adam reads weight, gradient and two moments, and writes all but the gradient; the clipping norm reads that too."""
+
+
+def data_work(size: ModelSize) -> Work:
+    """Read a batch in float16 and write it in float32."""
+    return Work(bytes=float(size.batch * size.regions * size.features * (HALF + FLOAT)))
+
+
+def image_work(size: ModelSize, *, maps: int, layers: int = 4) -> Work:
+    """Forward pass of picture encoder and context head.
+
+    Args:
+        size: dimensions.
+        maps: linear maps of a graph layer, 4 or, folded, 2.
+        layers: graph layers.
+    """
+    rows, dim = size.batch * size.regions, size.dim
+    attention = product(size.regions, dim, size.regions) + product(size.regions, size.regions, dim)
+    graph = product(rows, dim, dim) * maps + attention * size.batch
+    gru = product(rows, dim, 3 * dim) + product(size.batch, dim, 3 * dim) * size.regions
+    return product(rows, size.features, dim) + graph * layers + gru + _head_work(size)
+
+
+def text_work(size: ModelSize) -> Work:
+    """Forward pass of text encoder and context head over the real words."""
+    words, dim = sum(caption_lengths(size)), size.dim
+    hidden = product(words, dim, 3 * dim) + Work(bytes=float(FLOAT * 3 * dim * dim * (size.longest - 1)))
+    return product(words, size.word_dim, dim) + product(words, dim, 3 * dim) + hidden + _head_work(size)
+
+
+def ranking_work(size: ModelSize) -> Work:
+    """Scores of all pairs of a batch, over pooled, context and local part."""
+    return product(size.batch, 3 * size.dim, size.batch)
+
+
+def concept_work(size: ModelSize) -> Work:
+    """Regions and words times prototypes."""
+    return region_prototype_work(size) + product(sum(caption_lengths(size)), size.dim, size.prototypes)
+
+
+def region_prototype_work(size: ModelSize) -> Work:
+    """The part of the concept loss without a gradient."""
+    return product(size.batch * size.regions, size.dim, size.prototypes)
+
+
+def context_work(size: ModelSize, places: int) -> Work:
+    """Guides times all locals; `places` of them in all pairs together."""
+    return product(size.batch, size.dim, places)
+
+
+def captioning_work(size: ModelSize) -> Work:
+    """Forward pass of the caption generator over the real words."""
+    rows, hidden, words = size.batch * size.regions, size.hidden, sum(caption_lengths(size))
+    encoder = product(rows, size.dim, hidden) + product(rows, hidden, 3 * hidden) * 2 + product(rows, hidden, hidden)
+    step = product(words, size.word_dim, 3 * hidden) + product(words, hidden, 3 * hidden) * 2
+    attention = product(words, hidden, hidden) + Work(4.0 * words * size.regions * hidden)
+    return encoder + step + attention + product(words, hidden, size.words)
+
+
+def optimizer_work(parameters: int) -> Work:
+    """Clip and step so many parameters with Adam."""
+    return Work(bytes=float(FLOAT * parameters * STEP_PASSES))
+
+
+def backward_work(size: ModelSize, *, maps: int, layers: int = 4) -> Work:
+    """Twice every forward product, but for what needs no gradient: the features, and the concept loss's regions."""
+    rows, words = size.batch * size.regions, sum(caption_lengths(size))
+    both = image_work(size, maps=maps, layers=layers) + text_work(size) + ranking_work(size)
+    both = both + context_work(size, rows) + context_work(size, words) + captioning_work(size)
+    prototypes = product(words, size.dim, size.prototypes)
+    features = product(rows, size.features, size.dim)
+    return (both + prototypes) * 2 + features * -1
+
+
+def _head_work(size: ModelSize) -> Work:
+    return product(size.batch, size.dim, size.dim) + product(size.batch, 2 * size.dim, size.dim)

@@ -1,0 +1,194 @@
+"""Time and memory of a piece of work on this machine.
+
+Time: the ways to one result are run in turn, A B A B, in one process, and the median of each is taken; a machine that
+slows down meanwhile slows down for all of them.
+
+Memory: each way runs once in a fresh child process, after the same work at toy size has loaded the libraries. The
+system itself keeps the highest resident memory (VmHWM); it is set back just before the work, and what it has grown by
+is what the work needs. Python's tracemalloc sees no tensor, and the maximum of getrusage cannot be set back. The
+child gives freed blocks back to the system at once, so that nothing freed earlier hides what is taken now; that costs
+time, which is why it is not timed. On a GPU the counters of torch's allocator serve.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from selfalign_cli.errors import RunError
+
+Work = Callable[[], object]
+
+BUDGET_SECONDS = 20.0
+"""How long the rounds of one comparison may take, the first aside."""
+MOST_ROUNDS = 7
+LONG_SECONDS = 2.0
+"""From here on the first run counts: what a warm-up would save is small against it."""
+MMAP_THRESHOLD = -3
+"""Number of glibc's M_MMAP_THRESHOLD; blocks above it are given back as soon as they are freed."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how a measurement runs.
+
+    Attributes:
+        threads: of torch.
+        device: cpu or cuda.
+    """
+
+    threads: int
+    device: torch.device
+
+    def enter(self) -> None:
+        """Take the number of threads."""
+        torch.set_num_threads(self.threads)
+
+    def wait(self) -> None:
+        """Let a GPU finish what it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def alternate(ways: Mapping[str, Work], setting: Setting, *, budget: float = BUDGET_SECONDS) -> dict[str, float]:
+    """Time several ways in turn.
+
+    Args:
+        ways: what to time, by name.
+        setting: for the device to wait for.
+        budget: seconds after which no further round begins. The first run of a way is a warm-up if it is short.
+
+    Returns:
+        Median seconds of each way.
+    """
+    samples: dict[str, list[float]] = {name: [] for name in ways}
+    for name, work in ways.items():
+        first = seconds_of(work, setting)
+        if first >= LONG_SECONDS:
+            samples[name].append(first)
+    began = time.perf_counter()
+    for _ in range(MOST_ROUNDS):
+        if all(samples.values()) and time.perf_counter() - began > budget:
+            break
+        for name, work in ways.items():
+            if not samples[name] or time.perf_counter() - began <= budget:
+                samples[name].append(seconds_of(work, setting))
+    return {name: statistics.median(taken) for name, taken in samples.items()}
+
+
+def seconds_of(work: Work, setting: Setting) -> float:
+    """Time one run."""
+    setting.wait()
+    began = time.perf_counter()
+    work()
+    setting.wait()
+    return time.perf_counter() - began
+
+
+class Memory:
+    """Memory in use, and its highest value since the last `reset`: of this process, or allocated on a GPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def now(self) -> int:
+        """Bytes in use."""
+        gc.collect()
+        if self.device.type == "cuda":
+            return torch.cuda.memory_allocated(self.device)
+        return _status("VmRSS")
+
+    def reset(self) -> int:
+        """Forget the highest value so far; returns the bytes in use."""
+        before = self.now()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        elif Path("/proc/self/clear_refs").exists():
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        return before
+
+    def peak(self) -> int:
+        """Highest number of bytes in use since the last reset."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        return _status("VmHWM")
+
+
+def in_child(task: Callable[..., Any], *arguments: object) -> Any:
+    """Run a function of this package in a fresh process and return what it returns.
+
+    Raises:
+        RunError: the child ended without a result, e.g. because memory ran out.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_answer, args=(sender, task, arguments), daemon=True)
+    child.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    except EOFError:
+        raise RunError("a measurement in a child process failed", "a smaller --size needs less memory") from None
+    finally:
+        child.terminate()
+        child.join()
+
+
+def peak_extra(prepare: Callable[..., Work], toy: Sequence[object], real: Sequence[object], setting: Setting) -> int:
+    """Bytes that a piece of work needs beyond its inputs, at its highest.
+
+    Args:
+        prepare: function of a module; makes the inputs and returns the work.
+        toy: arguments for the warm-up.
+        real: arguments for what is measured.
+        setting: threads and device.
+    """
+    found: int = in_child(_peak_extra, prepare, tuple(toy), tuple(real), setting)
+    return found
+
+
+def give_freed_memory_back() -> None:
+    """Tell glibc to keep no freed block; does nothing with another C library."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(MMAP_THRESHOLD, 1 << 16)
+
+
+def _peak_extra(
+    prepare: Callable[..., Work], toy: tuple[object, ...], real: tuple[object, ...], setting: Setting
+) -> int:
+    setting.enter()
+    give_freed_memory_back()
+    prepare(*toy)()
+    work = prepare(*real)
+    memory = Memory(setting.device)
+    before = memory.reset()
+    work()
+    setting.wait()
+    return max(0, memory.peak() - before)
+
+
+def _answer(sender: Connection, task: Callable[..., Any], arguments: tuple[object, ...]) -> None:
+    """Do a task in the child and send its result."""
+    sender.send(task(*arguments))
+
+
+def _status(name: str) -> int:
+    """A line of /proc/self/status in bytes; without it, the highest resident memory of all time."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    found = next(line for line in lines if line.startswith(f"{name}:"))
+    return int(found.split()[1]) * 1024

@@ -1,0 +1,82 @@
+"""What others put beside SCAN's files: picture sizes as pickled dicts (GSMN, RCAR), and names of picture files.
+
+SPLIT_ims_size.npy   object array of N dicts {image_h, image_w}
+id_mapping.json      {picture id: name of its file}, in the folder or the one above (VSE-infinity, RCAR)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from selfalign_cli.data.captions import read_json
+from selfalign_cli.data.formats.array_files import read_npy_object
+from selfalign_cli.errors import DataError
+
+FILE_NAMES = "id_mapping.json"
+
+
+class SizeRows:
+    """Width and height of each picture, in memory.
+
+    Args:
+        sizes: (N, 2) numbers.
+    """
+
+    def __init__(self, sizes: npt.NDArray[np.float32]) -> None:
+        self._sizes = sizes
+
+    def row(self, number: int) -> npt.NDArray[np.float32]:
+        """(2,) width and height of one picture."""
+        found: npt.NDArray[np.float32] = self._sizes[number]
+        return found
+
+
+def read_pickled_sizes(path: Path, rows: int) -> SizeRows:
+    """Read an object array of dicts with `image_w` and `image_h`.
+
+    Args:
+        path: the `.npy` file.
+        rows: pictures that it must have.
+
+    Raises:
+        DataError: it is damaged, asks for anything that would have to run, or holds something else.
+    """
+    found = read_npy_object(path)
+    entries = list(found) if isinstance(found, np.ndarray | list) else []
+    if len(entries) != rows:
+        raise DataError(f"{path} holds {len(entries):,} sizes; expected {rows:,} beside the features")
+    sizes = np.empty((rows, 2), dtype=np.float32)
+    for row, entry in enumerate(entries):
+        sides = [entry.get("image_w"), entry.get("image_h")] if isinstance(entry, dict) else []
+        if len(sides) != 2 or not all(
+            isinstance(side, int | float | np.ndarray) and np.size(side) == 1 for side in sides
+        ):
+            raise DataError(f"{path}, row {row} is {entry!r:.80}; expected a dict with image_w and image_h")
+        sizes[row] = [float(np.asarray(side).reshape(-1)[0]) for side in sides]
+    return SizeRows(sizes)
+
+
+def read_file_names(folder: Path, ids: Sequence[str]) -> list[str] | None:
+    """Look up the names of picture files.
+
+    Args:
+        folder: the SCAN folder.
+        ids: picture ids.
+
+    Returns:
+        One name for each id; None if there is no mapping, or it lacks one of them.
+
+    Raises:
+        DataError: the mapping is damaged.
+    """
+    path = next((place / FILE_NAMES for place in (folder, folder.parent) if (place / FILE_NAMES).is_file()), None)
+    if path is None:
+        return None
+    names = read_json(path)
+    if not isinstance(names, dict) or not all(isinstance(name, str) and name for name in names.values()):
+        raise DataError(f"{path} is not an object of picture ids and file names")
+    return [names[name] for name in ids] if all(name in names for name in ids) else None
