@@ -10,6 +10,7 @@ from selfalign_cli.bench.machine import Work, product
 
 FLOAT = 4
 HALF = 2
+GRAPH_LAYERS = 4
 STEP_PASSES = 8
 """Adam reads weight, gradient and two moments, and writes all but the gradient; the clipping norm reads that too."""
 
@@ -19,19 +20,25 @@ def data_work(size: ModelSize) -> Work:
     return Work(bytes=float(size.batch * size.regions * size.features * (HALF + FLOAT)))
 
 
-def image_work(size: ModelSize, *, maps: int, layers: int = 4) -> Work:
+def image_work(size: ModelSize, *, maps: int, folded_anew: bool = False) -> Work:
     """Forward pass of picture encoder and context head.
 
     Args:
         size: dimensions.
         maps: linear maps of a graph layer, 4 or, folded, 2.
-        layers: graph layers.
+        folded_anew: count the folding too.
     """
     rows, dim = size.batch * size.regions, size.dim
     attention = product(size.regions, dim, size.regions) + product(size.regions, size.regions, dim)
-    graph = product(rows, dim, dim) * maps + attention * size.batch
+    graph = product(rows, dim, dim) * maps + attention * size.batch + product(dim, dim, dim) * (2 * folded_anew)
     gru = product(rows, dim, 3 * dim) + product(size.batch, dim, 3 * dim) * size.regions
-    return product(rows, size.features, dim) + graph * layers + gru + _head_work(size)
+    return product(rows, size.features, dim) + graph * GRAPH_LAYERS + gru + _head_work(size)
+
+
+def image_training_work(size: ModelSize) -> Work:
+    """The same in training, where weights change from step to step: with folding if that is less."""
+    ways = image_work(size, maps=4), image_work(size, maps=2, folded_anew=True)
+    return min(ways, key=lambda work: work.flops)
 
 
 def text_work(size: ModelSize) -> Work:
@@ -48,12 +55,7 @@ def ranking_work(size: ModelSize) -> Work:
 
 def concept_work(size: ModelSize) -> Work:
     """Regions and words times prototypes."""
-    return region_prototype_work(size) + product(sum(caption_lengths(size)), size.dim, size.prototypes)
-
-
-def region_prototype_work(size: ModelSize) -> Work:
-    """The part of the concept loss without a gradient."""
-    return product(size.batch * size.regions, size.dim, size.prototypes)
+    return product(size.batch * size.regions + sum(caption_lengths(size)), size.dim, size.prototypes)
 
 
 def context_work(size: ModelSize, places: int) -> Work:
@@ -75,10 +77,10 @@ def optimizer_work(parameters: int) -> Work:
     return Work(bytes=float(FLOAT * parameters * STEP_PASSES))
 
 
-def backward_work(size: ModelSize, *, maps: int, layers: int = 4) -> Work:
+def backward_work(size: ModelSize) -> Work:
     """Twice every forward product, but for what needs no gradient: the features, and the concept loss's regions."""
     rows, words = size.batch * size.regions, sum(caption_lengths(size))
-    both = image_work(size, maps=maps, layers=layers) + text_work(size) + ranking_work(size)
+    both = image_training_work(size) + text_work(size) + ranking_work(size)
     both = both + context_work(size, rows) + context_work(size, words) + captioning_work(size)
     prototypes = product(words, size.dim, size.prototypes)
     features = product(rows, size.features, size.dim)

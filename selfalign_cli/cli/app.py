@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from selfalign_cli import __version__
 from selfalign_cli.cli import (
+    bench,
     build_vocab,
     compare,
     convert_features,
@@ -132,6 +133,7 @@ app.command("export-embeddings")(export_embeddings.export_embeddings)
 app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
 app.command("inspect")(inspect.inspect_file)
 app.command("compare")(compare.compare)
+app.command("bench")(bench.bench)
 
 
 def main() -> None:

@@ -80,15 +80,18 @@ def language_of_checkpoint(checkpoint: Checkpoint) -> Language:
         raise CheckpointError(f"the checkpoint's vocabulary is faulty: {fault.message}") from fault
 
 
-def model_of_checkpoint(checkpoint: Checkpoint, *, recipe: Recipe | None = None, what: str) -> RetrievalModel:
+def model_of_checkpoint(
+    checkpoint: Checkpoint, *, what: str, recipe: Recipe | None = None, language: Language | None = None
+) -> RetrievalModel:
     """Build the model of a checkpoint and load its weights.
 
     Args:
         checkpoint: the checkpoint.
-        recipe: a recipe in place of the checkpoint's, to score it under the other `compat`.
         what: name of the file, for messages.
+        recipe: a recipe in place of the checkpoint's, to score it under the other `compat`.
+        language: from `language_of_checkpoint`, when it is there already; its token encoder becomes the model's.
     """
-    language = language_of_checkpoint(checkpoint)
+    language = language or language_of_checkpoint(checkpoint)
     model = build_model(
         recipe or checkpoint.recipe,
         feature_dim=checkpoint.feature_dim,

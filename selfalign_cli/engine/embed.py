@@ -6,7 +6,13 @@ from pathlib import Path
 
 import torch
 
-from selfalign_cli.engine.assemble import language_of_checkpoint, model_of_checkpoint, needs_boxes, open_features
+from selfalign_cli.engine.assemble import (
+    Language,
+    language_of_checkpoint,
+    model_of_checkpoint,
+    needs_boxes,
+    open_features,
+)
 from selfalign_cli.engine.checkpoint import Checkpoint, load_checkpoint
 from selfalign_cli.engine.embeddings import EmbeddingFile
 from selfalign_cli.engine.encode import SplitData, open_split
@@ -44,8 +50,9 @@ def embed_checkpoint(
     """
     checkpoint = load_checkpoint(path)
     recipe = with_compat(checkpoint.recipe, compat) if compat else checkpoint.recipe
-    rows = _split_of(checkpoint, recipe, data, split)
-    model = model_of_checkpoint(checkpoint, recipe=recipe, what=str(path)).to(device)
+    language = language_of_checkpoint(checkpoint)
+    rows = _split_of(checkpoint, recipe, language, data, split)
+    model = model_of_checkpoint(checkpoint, recipe=recipe, language=language, what=str(path)).to(device)
     images, captions = embed_split(recipe, model, rows, device=device, batch_size=batch_size)
     parts: dict[str, str | int] = {
         "split": split,
@@ -70,7 +77,7 @@ def embed_checkpoint(
     )
 
 
-def _split_of(checkpoint: Checkpoint, recipe: Recipe, data: Path | None, split: str) -> SplitData:
+def _split_of(checkpoint: Checkpoint, recipe: Recipe, language: Language, data: Path | None, split: str) -> SplitData:
     if data is None and not checkpoint.data["features"]:
         raise DataError("the checkpoint was imported and names no feature file", "name one with --data")
     place = data or Path(checkpoint.data["features"])
@@ -79,6 +86,5 @@ def _split_of(checkpoint: Checkpoint, recipe: Recipe, data: Path | None, split: 
             f"{place}, which the checkpoint was trained on, does not exist any more", "name a feature file with --data"
         )
     file = open_features(place, feature_dim=checkpoint.feature_dim, boxes=needs_boxes(recipe))
-    encoder = language_of_checkpoint(checkpoint).captions
     limit = recipe.data.dev_limit if split == recipe.data.dev_split else None
-    return open_split(file, split, encoder.encode, max_words=recipe.data.max_words, limit=limit)
+    return open_split(file, split, language.captions.encode, max_words=recipe.data.max_words, limit=limit)

@@ -122,12 +122,19 @@ def test_coco_captions_have_no_splits(lines):
     assert read_vocabulary_captions(lines(json.dumps(content), "captions.json")) == ["a dog"]
 
 
+def test_a_plain_list_of_pictures(lines):
+    content = [{"image": "a.jpg", "split": "train", "captions": ["a dog", "dogs"]}, {"split": "x", "captions": ["no"]}]
+    assert read_vocabulary_captions(lines(json.dumps(content), "mine.json")) == ["a dog", "dogs"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("{", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
-        ("[]", "neither Karpathy's `images` with `sentences` nor COCO's `annotations`"),
+        ("3", "neither Karpathy's `images` with `sentences` nor COCO's `annotations`"),
+        ("[]", "lacks the split train, dev; it has none"),
+        ('[{"split": "train", "captions": "a dog"}]', "entry 0 has captions 'a dog'; expected a list of texts"),
         ("{}", "neither Karpathy's"),
         ('{"images": [3]}', "image 0 has split None; expected a text"),
         ('{"images": [{"split": "train"}]}', "image 0 has no list `sentences`"),

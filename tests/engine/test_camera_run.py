@@ -1,4 +1,4 @@
-"""The same for CAMERA, whose dropout and BERT dropout draw random numbers: trained, killed, resumed, scored, exported."""
+"""The same for CAMERA, where BERT has dropout too: trained, killed, resumed, scored, exported."""
 
 from __future__ import annotations
 

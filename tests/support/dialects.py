@@ -205,7 +205,9 @@ def write_ban(folder: Path, pictures: Sequence[Picture]) -> list[Path]:
     ends = np.cumsum([len(p.features) for p in pictures])
     with h5py.File(folder / "val.hdf5", "w") as file:
         features = np.concatenate([p.features for p in pictures])
-        file.create_dataset("image_features", data=features, chunks=(2, features.shape[1]), compression="gzip")
+        file.create_dataset(
+            "image_features", data=features, chunks=(min(2, len(features)), features.shape[1]), compression="gzip"
+        )
         file["image_bb"] = np.concatenate([p.boxes for p in pictures])
         file["spatial_features"] = np.concatenate([spatial(p) for p in pictures])
         file["pos_boxes"] = np.stack([ends - [len(p.features) for p in pictures], ends], axis=1).astype(np.int32)
@@ -217,7 +219,9 @@ def write_nocaps(folder: Path, pictures: Sequence[Picture]) -> list[Path]:
     with h5py.File(folder / "nocaps.h5", "w") as file:
         lists = h5py.vlen_dtype(np.float32)
         for name in ("features", "boxes"):
-            rows = file.create_dataset(name, (len(pictures),), lists, chunks=(2,) if name == "boxes" else None)
+            rows = file.create_dataset(
+                name, (len(pictures),), lists, chunks=(min(2, len(pictures)),) if name == "boxes" else None
+            )
             for row, p in enumerate(pictures):
                 rows[row] = getattr(p, name).reshape(-1)
         file["image_id"] = [int(p.image_id) for p in pictures]

@@ -16,11 +16,11 @@ import signal
 import sys
 
 PROGRAM = ("cli.app", "engine.train", "engine.evaluate", "engine.export", "models.camera", "models.bert")
-HALF_OF_THE_START_UP = "torch._dynamo"  # imported when an optimizer is made
+SLOW = ("torch._dynamo", "transformers.models.bert.modeling_bert")  # otherwise imported when they are needed
 
 
 def serve() -> None:
-    for name in (HALF_OF_THE_START_UP, *(f"selfalign_cli.{part}" for part in PROGRAM)):
+    for name in (*SLOW, *(f"selfalign_cli.{part}" for part in PROGRAM)):
         importlib.import_module(name)
     gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the terminal of the tests is for pytest

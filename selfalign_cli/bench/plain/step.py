@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -13,14 +15,23 @@ from selfalign_cli.models.retrieval import RetrievalModel
 from selfalign_cli.models.selfalign import SelfAlign
 from selfalign_cli.models.vsrn import VsrnImageEncoder, VsrnTextEncoder
 
+Mark = Callable[[str], None]
 
-def total_loss(model: RetrievalModel, objective: Objective, batch: PairBatch) -> dict[str, Tensor]:
+
+def no_mark(name: str) -> None:
+    """Measure nothing."""
+
+
+def total_loss(
+    model: RetrievalModel, objective: Objective, batch: PairBatch, mark: Mark = no_mark
+) -> dict[str, Tensor]:
     """Compute every term of the training loss, and `total`.
 
     Args:
         model: VSRN with SelfAlign, for its weights.
         objective: with prototypes and caption generator, for their weights and for the settings.
         batch: pictures without padding, captions longest first.
+        mark: called with the name of each part when it is done.
     """
     assert isinstance(model.image, VsrnImageEncoder)
     assert isinstance(model.text, VsrnTextEncoder)
@@ -29,24 +40,28 @@ def total_loss(model: RetrievalModel, objective: Objective, batch: PairBatch) ->
     assert objective.captioner is not None
     lengths = batch.texts.lengths.tolist()
     images = vsrn.encode_images(model.image, model.selfalign.image_head, batch.images.features)
+    mark("picture encoder")
     texts = vsrn.encode_texts(model.text, model.selfalign.text_head, batch.texts.ids, lengths)
+    mark("text encoder")
+    terms = {
+        "ranking": losses.hinge_loss(images.image_vectors() @ texts.caption_vectors().T, objective.ranking.margin)
+    }
+    mark("ranking loss")
     concept, context = objective.concept, objective.context
     with torch.no_grad():
         concept.prototypes.copy_(losses.unit(concept.prototypes))
+    terms["concept"] = losses.concept_loss(images.concepts, texts.concepts, lengths, concept.prototypes)
+    mark("concept loss")
+    for name, guide, keys, temperature in (
+        ("context_image", texts.guide, images.locals, context.image_temperature),
+        ("context_text", images.guide, texts.locals, context.text_temperature),
+    ):
+        terms[name] = losses.context_loss(guide, keys, temperature=temperature, negatives=context.negatives)
+    mark("context losses")
     labels, mask = caption_targets(batch.texts.ids, batch.texts.lengths, objective.captioner.max_len)
     predictions = captioner.log_probabilities(objective.captioner, images.regions, labels)
-    shared = {"negatives": context.negatives}
-    terms = {
-        "ranking": losses.hinge_loss(images.image_vectors() @ texts.caption_vectors().T, objective.ranking.margin),
-        "concept": losses.concept_loss(images.concepts, texts.concepts, lengths, concept.prototypes),
-        "context_image": losses.context_loss(
-            texts.guide, images.locals, temperature=context.image_temperature, **shared
-        ),
-        "context_text": losses.context_loss(
-            images.guide, texts.locals, temperature=context.text_temperature, **shared
-        ),
-        "captioning": losses.captioning_loss(predictions, labels[:, 1:], mask[:, 1:]),
-    }
+    terms["captioning"] = losses.captioning_loss(predictions, labels[:, 1:], mask[:, 1:])
+    mark("caption generator")
     aligned = terms["concept"] + (terms["context_image"] + terms["context_text"]) / 2
     return {**terms, "total": terms["ranking"] + terms["captioning"] + aligned}
 
@@ -58,12 +73,15 @@ def train_step(
     batch: PairBatch,
     *,
     grad_clip_norm: float = 2.0,
+    mark: Mark = no_mark,
 ) -> dict[str, Tensor]:
-    """Take one step; the optimizer holds all parameters, each once."""
-    terms = total_loss(model, objective, batch)
+    """Take one step; the optimizer holds all parameters, each once. The other arguments are those of `total_loss`."""
+    terms = total_loss(model, objective, batch, mark)
     optimizer.zero_grad()
     terms["total"].backward()  # type: ignore[no-untyped-call]
+    mark("backward")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     nn.utils.clip_grad_norm_(parameters, grad_clip_norm)
     optimizer.step()
+    mark("optimizer")
     return terms

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.dialects import DIALECTS, HEIGHT, WIDTH, Dialect, make_pictures, write_captions
+from support.memory import memory_folder
 
 from selfalign_cli.data.convert import convert_to_feature_file
 from selfalign_cli.data.features import FeatureFile
@@ -60,8 +58,8 @@ def test_features_survive_bit_by_bit(dialect, tmp_path):
 def test_any_finite_numbers_survive(dialect, counts, width, seed):
     counts = counts if dialect.adaptive else [counts[0]] * len(counts)
     pictures = make_pictures(counts, width, seed, any_bits=True)
-    with tempfile.TemporaryDirectory() as folder:
-        expect_equal(written(Path(folder), dialect, pictures), dialect, pictures)
+    with memory_folder() as folder:
+        expect_equal(written(folder, dialect, pictures), dialect, pictures)
 
 
 @every_dialect

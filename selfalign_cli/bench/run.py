@@ -1,0 +1,49 @@
+"""Run a bench by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from selfalign_cli.bench import convert, losses, ranking, search, train
+from selfalign_cli.bench.machine import describe, measure_rates
+from selfalign_cli.bench.measure import Setting
+from selfalign_cli.bench.report import Report
+from selfalign_cli.engine.assemble import choose_device
+
+BENCHES = {
+    "train": train.run,
+    "losses": losses.run,
+    "eval": ranking.run,
+    "search": search.run,
+    "convert": convert.run,
+}
+RATE_SIZES = {"tiny": 64, "small": 1024, "published": 2048}
+
+
+def run_bench(
+    name: str, *, size: str, threads: int | None = None, device: str = "cpu", tell: Callable[[str], None] = print
+) -> Report:
+    """Measure on this machine.
+
+    Args:
+        name: a key of `BENCHES`.
+        size: tiny, small or published.
+        threads: of torch; None for what torch chooses.
+        device: cpu or cuda.
+        tell: called with what is being measured.
+
+    Raises:
+        RunError: no such device, or a measurement ran out of memory.
+    """
+    before = torch.get_num_threads()
+    setting = Setting(threads or before, choose_device(device))
+    setting.enter()
+    try:
+        rates = measure_rates(setting, size=RATE_SIZES[size])
+        sizes, lines = BENCHES[name](size, setting, rates, tell)
+    finally:
+        torch.set_num_threads(before)
+    machine = {**describe(setting), "gflops": rates.flops / 1e9, "copy_gb_per_second": rates.bytes / 1e9}
+    return Report(name, size, machine, sizes, lines)

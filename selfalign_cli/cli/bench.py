@@ -1,0 +1,48 @@
+"""`selfalign bench`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from selfalign_cli.cli.console import show_json, show_message, show_table
+from selfalign_cli.cli.options import JsonOpt
+
+BenchArg = Annotated[
+    Literal["train", "losses", "eval", "search", "convert"],
+    typer.Argument(metavar="WHAT", help="train, losses, eval, search or convert.", show_default=False),
+]
+SizeOpt = Annotated[
+    Literal["tiny", "small", "published"],
+    typer.Option("--size", help="Dimensions: those of the published models, small ones, or a few seconds' worth."),
+]
+ThreadsOpt = Annotated[
+    int | None, typer.Option("--threads", min=1, help="Threads of torch; default: as many as torch chooses.")
+]
+BenchDeviceOpt = Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where to compute.")]
+
+
+def bench(
+    what: BenchArg,
+    size: SizeOpt = "small",
+    threads: ThreadsOpt = None,
+    device: BenchDeviceOpt = "cpu",
+    as_json: JsonOpt = False,
+) -> None:
+    """Measure on this machine, against plain implementations and bare products in the same run.
+
+    Example: selfalign bench losses --size published --threads 1
+    """
+    from selfalign_cli.bench.report import COLUMNS
+    from selfalign_cli.bench.run import run_bench
+
+    report = run_bench(what, size=size, threads=threads, device=device, tell=show_message)
+    if as_json:
+        show_json(report.to_json())
+        return
+    show_table(COLUMNS, [line.cells() for line in report.lines], title=f"bench {report.bench}, size {report.size}")
+    rows = [
+        [name, f"{value:,.1f}" if isinstance(value, float) else str(value)] for name, value in report.machine.items()
+    ]
+    show_table(["", ""], rows)
