@@ -56,10 +56,13 @@ class TextBatch:
     Attributes:
         ids: (B, W) int64, 0 at padded places; start and end marks included.
         mask: (B, W) bool, True on real tokens, which come first in every row.
+        states: (B, W, E) token states of a frozen token encoder, computed beforehand, zero at padded places; None
+            leaves them to the model.
     """
 
     ids: Tensor
     mask: Tensor
+    states: Tensor | None = None
 
     @property
     def lengths(self) -> Tensor:

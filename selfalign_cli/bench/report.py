@@ -101,7 +101,9 @@ def _ratio(upper: float | None, lower: float | None) -> float | None:
 def _seconds(value: float | None) -> str:
     if value is None:
         return ""
-    return f"{value:,.1f} s" if value >= 10 else f"{1000 * value:,.1f} ms" if value < 1 else f"{value:.2f} s"
+    if value >= 1:
+        return f"{value:,.3g} s" if value < 100 else f"{value:,.0f} s"
+    return f"{1e3 * value:.3g} ms" if value >= 1e-3 else f"{1e6 * value:.3g} µs"
 
 
 def _times(value: float | None) -> str:

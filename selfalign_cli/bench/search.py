@@ -18,7 +18,7 @@ from selfalign_cli.bench.machine import Rates, Work
 from selfalign_cli.bench.measure import Setting, alternate
 from selfalign_cli.bench.plain.cross_attention import score_caption
 from selfalign_cli.bench.report import Line
-from selfalign_cli.data.pairs import collate_texts
+from selfalign_cli.data.token_table import collate_texts
 from selfalign_cli.data.vocab import Vocabulary
 from selfalign_cli.encodings import RetrievalVectors
 from selfalign_cli.engine.embedding_writer import write_embeddings

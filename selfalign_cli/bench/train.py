@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -141,7 +142,7 @@ def train_step(trained: Trained, batch: PairBatch, mark: plain.Mark) -> dict[str
     aligned = terms["concept"] + (terms["context_image"] + terms["context_text"]) / 2
     terms["total"] = terms["ranking"] + terms["captioning"] + aligned
     trained.optimizer.zero_grad(set_to_none=True)
-    terms["total"].backward()
+    terms["total"].backward()  # type: ignore[no-untyped-call]
     mark("backward")
     clip_gradients(trained.groups, CLIP, captioner_twice=False)
     trained.optimizer.step()
@@ -160,7 +161,7 @@ def files(size: ModelSize) -> Iterator[Path]:
         yield folder
 
 
-def plain_images(mapped: np.ndarray) -> ImageBatch:  # type: ignore[type-arg]
+def plain_images(mapped: npt.NDArray[np.float32]) -> ImageBatch:
     """Pictures copied one by one and stacked."""
     features = torch.stack([torch.from_numpy(np.array(picture)) for picture in mapped])
     return ImageBatch(features, torch.ones(features.shape[:2], dtype=torch.bool), torch.arange(len(features)))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -13,59 +12,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from selfalign_cli.data.features import FeatureFile
-from selfalign_cli.encodings import ImageBatch, PairBatch, TextBatch
+from selfalign_cli.data.token_table import TokenTable
+from selfalign_cli.encodings import ImageBatch, PairBatch
 from selfalign_cli.errors import DataError, RunError, SelfAlignError
 
 Rows = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class TokenTable:
-    """The token ids of many captions, one after the other.
-
-    Attributes:
-        ids: (sum of lengths,) int32 token ids.
-        offsets: (M + 1,) int64; caption m has ids offsets[m] to offsets[m + 1].
-        cut: number of captions that were longer than allowed and were cut.
-    """
-
-    ids: npt.NDArray[np.int32]
-    offsets: Rows
-    cut: int = 0
-
-    @classmethod
-    def encode(
-        cls, captions: Sequence[str], encode: Callable[[str], list[int]], max_words: int | None = None
-    ) -> TokenTable:
-        """Encode captions once and for all.
-
-        Args:
-            captions: M texts.
-            encode: gives the ids of a text, marks for start and end included.
-            max_words: longest caption, marks included; longer ones keep their first ids and their end mark.
-        """
-        rows = [encode(caption) for caption in captions]
-        cut = 0
-        if max_words is not None:
-            cut = sum(len(row) > max_words for row in rows)
-            rows = [row if len(row) <= max_words else [*row[: max_words - 1], row[-1]] for row in rows]
-        lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
-        ids = np.fromiter((number for row in rows for number in row), dtype=np.int32, count=int(lengths.sum()))
-        return cls(ids, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), cut)
-
-    def __len__(self) -> int:
-        """Number M of captions."""
-        return len(self.offsets) - 1
-
-    def row(self, number: int) -> npt.NDArray[np.int32]:
-        """Ids of one caption."""
-        return self.ids[self.offsets[number] : self.offsets[number + 1]]
-
-    def lengths(self, rows: npt.ArrayLike) -> Rows:
-        """Number of ids of some captions."""
-        rows = np.asarray(rows, dtype=np.int64)
-        lengths: Rows = self.offsets[rows + 1] - self.offsets[rows]
-        return lengths
 
 
 class PairDataset(Dataset[tuple[int, npt.NDArray[np.int32]]]):
@@ -144,27 +95,6 @@ def collate_images(file: FeatureFile, rows: npt.ArrayLike) -> ImageBatch:
     return ImageBatch(features, mask, torch.from_numpy(rows.copy()), boxes, size)
 
 
-def collate_texts(captions: Sequence[npt.ArrayLike], width: int | None = None) -> TextBatch:
-    """Pad the ids of some captions with 0, to the longest of them or to a fixed width.
-
-    Args:
-        captions: B lists of ids.
-        width: number of columns; None for the longest caption.
-
-    Raises:
-        DataError: a caption is longer than `width`.
-    """
-    rows = [np.asarray(caption, dtype=np.int64) for caption in captions]
-    lengths = np.asarray([len(row) for row in rows], dtype=np.int64)
-    longest = int(lengths.max(initial=0))
-    if width is not None and longest > width:
-        raise DataError(f"a caption has {longest} tokens; expected at most {width}", "raise data.max_words")
-    ids = np.zeros((len(rows), longest if width is None else width), dtype=np.int64)
-    for number, row in enumerate(rows):
-        ids[number, : len(row)] = row
-    return TextBatch(torch.from_numpy(ids), torch.from_numpy(np.arange(ids.shape[1]) < lengths[:, None]))
-
-
 def collate_pairs(dataset: PairDataset, indices: npt.ArrayLike, width: int | None = None) -> PairBatch:
     """Collate pairs of a split, sorted by caption length, longest first, equals in the given order.
 
@@ -175,7 +105,7 @@ def collate_pairs(dataset: PairDataset, indices: npt.ArrayLike, width: int | Non
     """
     indices = np.asarray(indices, dtype=np.int64)
     indices = indices[np.argsort(-dataset.tokens.lengths(indices), kind="stable")]
-    texts = collate_texts([dataset.tokens.row(index) for index in indices], width)
+    texts = dataset.tokens.batch(indices, width)
     images = collate_images(dataset.file, dataset.images[indices])
     return PairBatch(images, texts, torch.from_numpy(dataset.captions[indices]))
 
@@ -243,15 +173,6 @@ def image_batches(file: FeatureFile, rows: npt.ArrayLike, batch_size: int) -> It
     rows = np.asarray(rows, dtype=np.int64)
     for start in range(0, len(rows), batch_size):
         yield collate_images(file, rows[start : start + batch_size])
-
-
-def text_batches(
-    tokens: TokenTable, rows: npt.ArrayLike, batch_size: int, width: int | None = None
-) -> Iterator[TextBatch]:
-    """Captions in the given order, for evaluation; every batch is as wide as its longest caption, or `width`."""
-    rows = np.asarray(rows, dtype=np.int64)
-    for start in range(0, len(rows), batch_size):
-        yield collate_texts([tokens.row(row) for row in rows[start : start + batch_size]], width)
 
 
 class _Batches(Dataset[PairBatch | SelfAlignError]):

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from selfalign_cli.data.features import FeatureFile
-from selfalign_cli.data.pairs import TokenTable, image_batches, text_batches
+from selfalign_cli.data.pairs import image_batches
+from selfalign_cli.data.token_table import TokenTable, text_batches
 from selfalign_cli.encodings import Encoding, RetrievalVectors
 from selfalign_cli.errors import DataError
 from selfalign_cli.models.retrieval import RetrievalModel

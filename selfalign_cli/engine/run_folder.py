@@ -22,10 +22,11 @@ from selfalign_cli.recipe.schema import Recipe
 RECIPE = "recipe.yaml"
 ENVIRONMENT = "environment.json"
 
-# Keys that may differ between a run and its continuation: they change no number of the steps that follow.
+# Keys that may differ between a run and its continuation: they change no number of the steps that follow
+# (data.cache_words: beyond rounding).
 FREE_KEYS = {
     *("run.dir", "run.log_every", "run.save_every", "run.tensorboard"),
-    *("data.workers", "data.features", "data.vocab", "model.bert", "optim.epochs"),
+    *("data.workers", "data.features", "data.vocab", "data.cache_words", "model.bert", "optim.epochs"),
 }
 
 

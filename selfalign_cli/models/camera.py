@@ -154,7 +154,12 @@ class CameraTextEncoder(nn.Module):
         return HostEncoding(unit(masked_mean(read, mean_mask)), unit(words), states, texts.mask)
 
     def token_states(self, texts: TextBatch) -> Tensor:
-        """Last hidden layer of the token encoder: (B, W, token width). Without gradient unless it is trained."""
+        """Last hidden layer of the token encoder: (B, W, token width). Without gradient unless it is trained.
+
+        Where the captions bring their states along, the token encoder does not run.
+        """
+        if texts.states is not None:
+            return texts.states
         ids = texts.ids if self.pad_id == 0 else texts.ids.masked_fill(~texts.mask, self.pad_id)
         with torch.set_grad_enabled(self.finetune_bert and torch.is_grad_enabled()):
             output = self.bert(input_ids=ids, attention_mask=texts.mask.long())

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-BLOCK_ROWS = 64
-"""Rows that batch normalisation takes through all its steps together."""
+BLOCK_NUMBERS = 1 << 17
+"""Numbers that batch normalisation takes through all its steps together: half a MiB in single precision."""
 LENGTH_FLOOR = 1e-12  # lower bound of a length before it divides, as in torch.nn.functional.normalize
 
 
@@ -101,7 +101,7 @@ class _NormalizeRows(torch.autograd.Function):
 
 def _block_rows(rows: Tensor) -> int:
     """Rows taken together: few enough for the cache of a processor, all on other devices."""
-    return BLOCK_ROWS if rows.device.type == "cpu" else max(1, len(rows))
+    return max(1, min(len(rows), BLOCK_NUMBERS // rows.shape[1] if rows.device.type == "cpu" else len(rows)))
 
 
 class MaskedBatchNorm(nn.Module):

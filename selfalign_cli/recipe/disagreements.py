@@ -44,6 +44,8 @@ def _vsrn_disagreements(recipe: Recipe) -> Iterator[Disagreement]:
         yield Disagreement("loss.diversity", "only camera has views to keep apart (remove this section)", because)
     if recipe.optim.bert_learning_rate is not None:
         yield Disagreement("optim.bert_learning_rate", "vsrn has no BERT (remove this key)", because)
+    if recipe.data.cache_words:
+        yield Disagreement("data.cache_words", "vsrn has no BERT (remove this key)", because)
 
 
 def _camera_disagreements(recipe: Recipe, model: CameraSection) -> Iterator[Disagreement]:
@@ -63,3 +65,19 @@ def _camera_disagreements(recipe: Recipe, model: CameraSection) -> Iterator[Disa
     if recipe.optim.bert_learning_rate is not None and not model.finetune_bert:
         message = "BERT is frozen (set model.finetune_bert: true, or remove this key)"
         yield Disagreement("optim.bert_learning_rate", message, ("model.finetune_bert",))
+    if recipe.data.cache_words:
+        yield from _cache_disagreements(recipe, model)
+
+
+def _cache_disagreements(recipe: Recipe, model: CameraSection) -> Iterator[Disagreement]:
+    """Token states can be kept only if no step changes them and nothing reads those of padded places."""
+    unmasked = [f"padding.{key}" for key, masked in recipe.padding if not masked]
+    if model.finetune_bert:
+        message = "BERT is trained, so its states change (set model.finetune_bert: false)"
+        yield Disagreement("data.cache_words", message, ("model.finetune_bert",))
+    elif not model.bert_eval_mode:
+        message = "BERT's dropout changes its states in every step (set model.bert_eval_mode: true)"
+        yield Disagreement("data.cache_words", message, ("model.bert_eval_mode", "compat"))
+    elif unmasked:
+        message = f"states of padded places are read, and only real ones are kept (set {unmasked[0]}: true)"
+        yield Disagreement("data.cache_words", message, (*unmasked, "compat"))

@@ -25,7 +25,7 @@ KeyPath = tuple[str, ...]
 NOT_HASHED: tuple[KeyPath, ...] = (
     ("compat",),  # its rows are hashed as the keys they set
     *(("run", key) for key in ("dir", "log_every", "save_every", "tensorboard")),
-    *(("data", key) for key in ("features", "vocab", "workers")),
+    *(("data", key) for key in ("features", "vocab", "workers", "cache_words")),
 )
 
 
@@ -104,9 +104,12 @@ def recipe_from_dict(tree: object, source: str) -> Recipe:
 
 
 def with_compat(recipe: Recipe, preset: Preset) -> Recipe:
-    """Return a recipe with every row of a preset applied, also over keys that the recipe states."""
+    """Return a recipe with every row of a preset applied, also over keys that the recipe states.
+
+    It is for encoding only, so `data.cache_words`, which concerns training and not every preset allows, is off.
+    """
     tree = recipe.model_dump()
-    tree["compat"] = preset
+    tree["compat"], tree["data"]["cache_words"] = preset, False
     fill_preset(tree, preset, recipe.model.name, overwrite=True)
     return _checked(tree, f"the recipe under compat: {preset}", [], {})
 

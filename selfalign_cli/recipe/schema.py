@@ -27,6 +27,7 @@ TokenCount = Annotated[int, Field(ge=3, le=LARGEST)]
 Rate = Annotated[float, Field(gt=0)]
 Factor = Annotated[float, Field(gt=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
+Entropy = Annotated[float, Field(ge=0.012)]  # exp(1 / epsilon) overflows float32 below 0.0113
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -64,6 +65,11 @@ class DataSection(Section):
     )
     pad_to_max_words: bool = Field(
         default=False, description="Pad every batch to max_words instead of its longest caption."
+    )
+    cache_words: bool = Field(
+        default=False,
+        description="Compute the token states of a frozen BERT once, into run.dir/cache: "
+        "4 bytes x BERT's width for every token of train and dev.",
     )
 
 
@@ -150,7 +156,10 @@ class ConceptSection(Section):
     weight: Weight = Field(default=1.0, description="Factor in the total.")
     prototypes: Positive = Field(default=1024, description="Number K of concept prototypes.")
     temperature: Rate = Field(default=0.1, description="Student temperature, in cosine units.")
-    sinkhorn_epsilon: Rate = Field(default=0.05, description="Entropy of the assignment, in cosine units.")
+    sinkhorn_epsilon: Entropy = Field(
+        default=0.05,
+        description="Entropy of the assignment, in cosine units; below 0.012, exp(1/epsilon) overflows float32.",
+    )
     sinkhorn_iterations: Count = Field(default=2, description="Row and column normalisations.")
     image_gradient: bool = Field(
         default=False, description="Let gradient reach the regions through the assignment (M8)."

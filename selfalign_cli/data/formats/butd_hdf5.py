@@ -22,7 +22,7 @@ import numpy as np
 from selfalign_cli.data.captions import read_bytes
 from selfalign_cli.data.formats.foreign_hdf5 import dataset, names_in, opened_hdf5, whole
 from selfalign_cli.data.formats.pictures import Array, Counted, Pictures, ReadPicture, Regions
-from selfalign_cli.data.restricted_pickle import NUMPY_SCALARS, load_restricted
+from selfalign_cli.data.restricted_pickle import ARRAYS, load_restricted
 from selfalign_cli.errors import DataError
 
 FEATURES, BOXES, SPATIAL, POSITIONS = "image_features", "image_bb", "spatial_features", "pos_boxes"
@@ -94,7 +94,7 @@ def _rows(source: Path, count: int) -> dict[str, int]:
         if len(others) != 1:
             raise DataError(f"there is no {path}, which says which row of {source.name} is which picture")
         path = others[0]
-    found = load_restricted(read_bytes(path), NUMPY_SCALARS, what=str(path))
+    found = load_restricted(read_bytes(path), ARRAYS, what=str(path))
     if not isinstance(found, dict) or not found:
         raise DataError(f"{path} holds a {type(found).__name__}; expected a dict of picture ids and rows")
     rows: dict[str, int] = {}

@@ -115,7 +115,7 @@ def _rows(pictures: Pictures, wanted: list[CaptionedPicture], captions: Path) ->
     if missing:
         first = missing[0]
         raise DataError(
-            f"{captions} has captions for {len(missing):,} pictures that {pictures.source} lacks; the first is "
+            f"{captions} has captions for pictures that {pictures.source} lacks ({len(missing):,} of them); the first is "
             f"{kind} {first.names.get(kind)} of split {first.split}",
             "add the missing features, or convert some splits only with --splits",
         )

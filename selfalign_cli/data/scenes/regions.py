@@ -91,7 +91,7 @@ def grid_features(grids: Integers) -> NDArray[np.float32]:
     """(N, R, F) features of boxes from their (N, R, 8, 8, 3) grids."""
     seen = (grids.reshape(*grids.shape[:2], -1) - MID_GREY) @ weights(GRID * GRID * 3, FEATURE_WIDTH)
     # Whole numbers below 2**24 over a power of two: exact in float32.
-    return np.maximum(seen, 0).astype(np.float32) / np.float32(SCALE)
+    return np.asarray(np.maximum(seen, 0).astype(np.float32) / np.float32(SCALE))
 
 
 def weights(inputs: int, outputs: int) -> Integers:

@@ -222,7 +222,8 @@ def test_pictures_without_captions_are_counted(saved):
 def test_captions_of_pictures_that_are_not_there(saved):
     path = saved({"images": [karpathy(0), karpathy(1, "val"), karpathy(2)]})
     with pytest.raises(
-        DataError, match="has captions for 1 pictures that source lacks; the first is cocoid 999 of split dev"
+        DataError,
+        match="has captions for pictures that source lacks .1 of them.; the first is cocoid 999 of split dev",
     ):
         joined(["1000", "998"], path)
     assert len(joined(["1000", "998"], path, ["train"])[1]) == 2
