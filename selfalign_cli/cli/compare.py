@@ -13,7 +13,7 @@ from selfalign_cli.cli.options import JsonOpt
 ResultArg = Annotated[
     Path,
     typer.Argument(
-        help="Embedding file (.h5, .npz), or what `selfalign eval --json --details` printed.", show_default=False
+        help="Embedding file (.h5, .npz), or what `selfalign eval --json --ranks` printed.", show_default=False
     ),
 ]
 

@@ -82,16 +82,16 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: 
         write(sys.stdout, "  ".join(padded).rstrip())
 
 
-def show_report(report: RetrievalReport, as_json: bool, details: bool = False) -> None:
+def show_report(report: RetrievalReport, as_json: bool, ranks: bool = False) -> None:
     """Print a retrieval report on stdout.
 
     Args:
         report: the result.
         as_json: one JSON document instead of a table.
-        details: in the document, the rank of every query too.
+        ranks: in the document, the rank of every query too.
     """
     if as_json:
-        show_json(report.to_json(details))
+        show_json(report.to_json(ranks))
         return
     from selfalign_cli.metrics.report import HEADER
 
@@ -99,6 +99,9 @@ def show_report(report: RetrievalReport, as_json: bool, details: bool = False) -
     folds = f", mean of {report.folds} folds" if report.folds > 1 else ""
     show_table(HEADER, report.rows(), title=f"{report.split}: {counted}{folds}")
     write(sys.stdout, f"rsum {report.rsum:.1f}")
+    if report.eccv is not None:
+        rows = [[name, f"{part['i2t']:.1f}", f"{part['t2i']:.1f}"] for name, part in report.eccv.items()]
+        show_table(["", "image → text", "text → image"], rows)
     write(sys.stdout, f"signature: {printable(report.signature)}")
 
 

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-from selfalign_cli.cli.console import show_report
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from selfalign_cli.cli.console import show_message, show_report
 from selfalign_cli.cli.options import (
     BatchSizeOpt,
     CheckpointsArg,
     CompatOpt,
     DataOpt,
-    DetailsOpt,
     DeviceOpt,
     FoldsOpt,
     JsonOpt,
+    OverwriteOpt,
+    RanksOpt,
     SplitOpt,
     newest_checkpoint,
 )
+from selfalign_cli.errors import RecipeError
+
+WeightsOpt = Annotated[
+    str | None,
+    typer.Option("--weights", metavar="W,W…", help="Weights of an ensemble, e.g. 2,1; default: all alike."),
+]
+DetailsOpt = Annotated[
+    Path | None,
+    typer.Option("--details", metavar="OUT.jsonl", help="Write one JSON line per query: rank, first place, truth."),
+]
+TrecOpt = Annotated[
+    Path | None,
+    typer.Option("--trec", metavar="DIR", help="Write run and qrels files of both directions for TREC tools."),
+]
+DepthOpt = Annotated[int, typer.Option("--trec-depth", min=1, help="Candidates per query in the run files.")]
+EccvOpt = Annotated[
+    bool, typer.Option("--eccv", help="COCO testall: add ECCV Caption and CxC scores (needs the extra `metrics`).")
+]
 
 
 def evaluate(
@@ -22,11 +46,17 @@ def evaluate(
     data: DataOpt = None,
     split: SplitOpt = "test",
     folds: FoldsOpt = 1,
+    weights: WeightsOpt = None,
     batch_size: BatchSizeOpt = None,
     compat: CompatOpt = None,
     device: DeviceOpt = "auto",
     as_json: JsonOpt = False,
-    details: DetailsOpt = False,
+    ranks: RanksOpt = False,
+    details: DetailsOpt = None,
+    trec: TrecOpt = None,
+    trec_depth: DepthOpt = 100,
+    eccv: EccvOpt = False,
+    overwrite: OverwriteOpt = False,
 ) -> None:
     """Score checkpoints or embedding files: recall at 1, 5 and 10, both directions.
 
@@ -34,10 +64,38 @@ def evaluate(
 
     Example: selfalign eval runs/vsrn_coco/best.ckpt --split testall --folds 5
     """
-    paths = checkpoints or [newest_checkpoint()]
-    from selfalign_cli.engine.evaluate import evaluate_files
+    paths, shares = checkpoints or [newest_checkpoint()], _numbers(weights)
+    from selfalign_cli.data.atomic import refuse_existing
+    from selfalign_cli.engine.eccv import open_metrics, with_eccv
+    from selfalign_cli.engine.evaluate import score_files
+    from selfalign_cli.engine.query_files import TREC_FILES, write_details, write_trec
 
-    report = evaluate_files(
-        paths, data=data, split=split, folds=folds, batch_size=batch_size, compat=compat, device=device
+    for out in [*([details] if details else []), *([trec / name for name in TREC_FILES] if trec else [])]:
+        refuse_existing(out, overwrite)
+    metrics = open_metrics() if eccv else None
+    scored = score_files(
+        paths,
+        data=data,
+        split=split,
+        folds=folds,
+        batch_size=batch_size,
+        compat=compat,
+        weights=shares,
+        device=device,
+        say=show_message,
     )
-    show_report(report, as_json, details)
+    if metrics is not None:
+        scored = with_eccv(scored, metrics)
+    if details:
+        write_details(details, scored)
+    if trec:
+        write_trec(trec, scored, depth=trec_depth)
+    show_report(scored.report, as_json, ranks)
+
+
+def _numbers(text: str | None) -> list[float] | None:
+    """`2,1` as numbers."""
+    try:
+        return None if text is None else [float(part) for part in text.split(",")]
+    except ValueError as fault:
+        raise RecipeError(f"--weights {text}: expected numbers with commas between, e.g. 2,1") from fault

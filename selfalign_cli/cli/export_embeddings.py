@@ -53,5 +53,6 @@ def export_embeddings(
         compat=compat,
         device=device,
         overwrite=overwrite,
+        say=show_message,
     )
     show_message(f"wrote {out}")

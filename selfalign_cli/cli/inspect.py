@@ -11,8 +11,12 @@ from selfalign_cli.cli.console import progress, show_json, show_table
 from selfalign_cli.cli.options import JsonOpt
 from selfalign_cli.errors import DataError
 
-FileArg = Annotated[Path, typer.Argument(metavar="FILE", help="Feature file or vocabulary.")]
-QuickOpt = Annotated[bool, typer.Option("--quick", help="Leave regions and captions unread.")]
+FileArg = Annotated[
+    Path, typer.Argument(metavar="FILE", help="Feature file, vocabulary, checkpoint or embedding file.")
+]
+QuickOpt = Annotated[bool, typer.Option("--quick", help="Of a feature file, leave regions and captions unread.")]
+
+SHOWN_APART = ("path", "splits", "scores", "faults")
 
 
 def inspect_file(file: FileArg, quick: QuickOpt = False, as_json: JsonOpt = False) -> None:
@@ -20,7 +24,9 @@ def inspect_file(file: FileArg, quick: QuickOpt = False, as_json: JsonOpt = Fals
 
     Example: selfalign inspect data/f30k.h5
     """
-    found = _inspect(file, quick)
+    from selfalign_cli.engine.inspect_files import inspect_any
+
+    found = inspect_any(file, quick=quick, progress=progress)
     if as_json:
         show_json(found)
     else:
@@ -31,18 +37,8 @@ def inspect_file(file: FileArg, quick: QuickOpt = False, as_json: JsonOpt = Fals
         raise DataError(f"{file} has {count} fault{'s' if count > 1 else ''}\n{listed}")
 
 
-def _inspect(file: Path, quick: bool) -> dict[str, Any]:
-    """Ask the part of the program that reads files of this kind."""
-    from selfalign_cli.data.feature_layout import starts_as_hdf5
-    from selfalign_cli.data.inspection import inspect_feature_file, inspect_vocabulary
-
-    if starts_as_hdf5(file):
-        return inspect_feature_file(file, quick=quick, progress=progress)
-    return inspect_vocabulary(file)
-
-
 def _show(found: dict[str, Any]) -> None:
-    plain = {name: value for name, value in found.items() if name not in ("path", "splits", "faults")}
+    plain = {name: value for name, value in found.items() if name not in SHOWN_APART and value not in (None, "")}
     show_table(
         ["", ""], [[name.replace("_", " "), _cell(value)] for name, value in plain.items()], title=found["path"]
     )
@@ -53,6 +49,9 @@ def _show(found: dict[str, Any]) -> None:
             for name, split in found["splits"].items()
         ]
         show_table(columns, rows)
+    if found.get("scores"):
+        rows = [[name, f"{value:.2f}"] for name, value in found["scores"].items()]
+        show_table(["dev score", ""], rows)
 
 
 def _cell(value: object) -> str:

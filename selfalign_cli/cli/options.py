@@ -52,7 +52,7 @@ CompatOpt = Annotated[
     typer.Option("--compat", help="Score under this preset in place of the one the checkpoint was trained with."),
 ]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-DetailsOpt = Annotated[bool, typer.Option("--details", help="With --json: add the rank of every query.")]
+RanksOpt = Annotated[bool, typer.Option("--ranks", help="With --json: add the rank of every query, for compare.")]
 OverwriteOpt = Annotated[bool, typer.Option("--overwrite", help="Replace the output file if it exists.")]
 
 

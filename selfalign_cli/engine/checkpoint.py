@@ -12,6 +12,7 @@ import struct
 import warnings
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,9 +152,23 @@ def load_state(module: torch.nn.Module, state: Any, *, what: str) -> None:
         state: names to tensors.
         what: name of the file, for the message.
     """
-    own = module.state_dict()
     if not isinstance(state, dict):
         raise CheckpointError(f"{what} holds no weights")
+    faults = weight_faults(module.state_dict(), state)
+    if faults:
+        shown = "\n".join(f"  {fault}" for fault in faults[:20])
+        more = f"\n  … and {len(faults) - 20} more" if len(faults) > 20 else ""
+        raise CheckpointError(f"{what} does not fit its model:\n{shown}{more}")
+    module.load_state_dict(state)
+
+
+def weight_faults(own: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> list[str]:
+    """Say what is missing, unexpected, misshapen or not finite among weights.
+
+    Args:
+        own: names and shapes that the model has (on any device, the values do not matter).
+        state: names to tensors, as a checkpoint holds them.
+    """
     faults = [f"missing weight {name}" for name in own if name not in state]
     faults += [f"unexpected weight {name}" for name in state if name not in own]
     for name, value in own.items():
@@ -164,8 +179,4 @@ def load_state(module: torch.nn.Module, state: Any, *, what: str) -> None:
             faults.append(f"{name} has shape {tuple(found.shape)}; the model needs {tuple(value.shape)}")
         elif isinstance(found, torch.Tensor) and not found.isfinite().all():
             faults.append(f"{name} holds NaN or infinity")
-    if faults:
-        shown = "\n".join(f"  {fault}" for fault in faults[:20])
-        more = f"\n  … and {len(faults) - 20} more" if len(faults) > 20 else ""
-        raise CheckpointError(f"{what} does not fit its model:\n{shown}{more}")
-    module.load_state_dict(state)
+    return faults

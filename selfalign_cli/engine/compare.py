@@ -65,7 +65,7 @@ class _Result:
 
 
 def compare_files(first: Path, second: Path, *, resamples: int = 1000, seed: int = 0) -> Comparison:
-    """Compare two results, each an embedding file or what `selfalign eval --json --details` has printed.
+    """Compare two results, each an embedding file or what `selfalign eval --json --ranks` has printed.
 
     Args:
         first: the one to compare against.
@@ -103,7 +103,7 @@ def _read(path: Path) -> _Result:
 
 
 def _read_report(path: Path) -> _Result:
-    """Ranks from a report with details."""
+    """Ranks from a report that holds them."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as fault:
@@ -112,9 +112,7 @@ def _read_report(path: Path) -> _Result:
         raise DataError(f"{path}: is neither JSON nor an embedding file (.h5, .npz)") from fault
     ranks = document.get("ranks") if isinstance(document, dict) else None
     if not isinstance(ranks, dict):
-        raise DataError(
-            f"{path}: holds no ranks of single queries", f"selfalign eval … --json --details > {path.name}"
-        )
+        raise DataError(f"{path}: holds no ranks of single queries", f"selfalign eval … --json --ranks > {path.name}")
     i2t, t2i, truth = (_whole_numbers(path, ranks, name) for name in ("i2t", "t2i", "image_of_caption"))
     if len(i2t) == 0 or len(t2i) != len(truth) or int(i2t.min()) < 1 or int(t2i.min()) < 1:
         raise DataError(

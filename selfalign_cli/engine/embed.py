@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from selfalign_cli.engine.assemble import (
 )
 from selfalign_cli.engine.checkpoint import Checkpoint, load_checkpoint
 from selfalign_cli.engine.embeddings import EmbeddingFile
-from selfalign_cli.engine.encode import SplitData, open_split
+from selfalign_cli.engine.encode import SplitData, open_split, told_of_cut
 from selfalign_cli.engine.validation import embed_split, rows_are_independent
 from selfalign_cli.errors import DataError
 from selfalign_cli.metrics.report import signature_of
@@ -34,6 +35,7 @@ def embed_checkpoint(
     batch_size: int | None = None,
     compat: Preset | None = None,
     device: torch.device,
+    say: Callable[[str], None] = lambda _: None,
 ) -> EmbeddingFile:
     """Encode a split with a checkpoint.
 
@@ -44,6 +46,7 @@ def embed_checkpoint(
         batch_size: rows encoded at once; None for the recipe's.
         compat: encode under this preset instead of the checkpoint's.
         device: where to compute.
+        say: shows what a person should know: captions that were cut.
 
     Returns:
         The vectors; attributes hold the signature and its parts.
@@ -52,6 +55,9 @@ def embed_checkpoint(
     recipe = with_compat(checkpoint.recipe, compat) if compat else checkpoint.recipe
     language = language_of_checkpoint(checkpoint)
     rows = _split_of(checkpoint, recipe, language, data, split)
+    told = told_of_cut(rows.tokens, split=split, max_words=recipe.data.max_words)
+    if told:
+        say(f"{path}: {told}")
     model = model_of_checkpoint(checkpoint, recipe=recipe, language=language, what=str(path)).to(device)
     images, captions = embed_split(recipe, model, rows, device=device, batch_size=batch_size)
     parts: dict[str, str | int] = {

@@ -76,11 +76,12 @@ def is_embedding_file(path: Path) -> bool:
     return path.suffix.lower() in READABLE
 
 
-def read_embeddings(path: Path) -> EmbeddingFile:
+def read_embeddings(path: Path, *, finite: bool = True) -> EmbeddingFile:
     """Read an embedding file and check it.
 
     Args:
         path: `.h5`, `.hdf5` or `.npz`.
+        finite: refuse NaN and infinity.
 
     Raises:
         CheckpointError: missing, damaged or of another kind; an array missing or misshapen; rows out of range.
@@ -91,13 +92,17 @@ def read_embeddings(path: Path) -> EmbeddingFile:
     if not is_embedding_file(path):
         raise CheckpointError(f"{path}: expected an embedding file ({', '.join(READABLE)})")
     try:
-        return _read_npz(path) if path.suffix.lower() == ".npz" else _read_hdf5(path)
+        file = _read_npz(path) if path.suffix.lower() == ".npz" else _read_hdf5(path)
     except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as fault:
         reason = (str(fault) or "cut short").splitlines()[0]
         raise CheckpointError(
             f"{path}: cannot be read as an embedding file ({reason})",
             "copy it again if it looks cut short; arrays of Python objects are never loaded",
         ) from fault
+    if finite:
+        require_finite(file.images, f"{path}: image")
+        require_finite(file.captions, f"{path}: caption")
+    return file
 
 
 def _read_hdf5(path: Path) -> EmbeddingFile:
@@ -161,8 +166,6 @@ def _checked(path: Path, array: Arrays, attributes: Attributes) -> EmbeddingFile
             f"{path}: image_of_caption[{wrong[0]}] is {truth[wrong[0]]}; expected a picture row from 0 to {count - 1}"
         )
     texts = RetrievalVectors(captions[:, : width - context], captions[:, width - context :])
-    require_finite(images, f"{path}: image")
-    require_finite(texts, f"{path}: caption")
     return EmbeddingFile(
         images,
         texts,
@@ -193,7 +196,7 @@ def _image_vectors(path: Path, array: Arrays, width: int, context: int) -> Retri
             f"{path}: image has shape {tuple(images.shape)}; expected (N, V, {width}), caption being {width} wide"
         )
     pooled, shared = images[..., : width - context], images[..., width - context :]
-    if not torch.equal(shared, shared[:, :1].expand_as(shared)):
+    if not torch.allclose(shared, shared[:, :1].expand_as(shared), rtol=0, atol=0, equal_nan=True):
         raise CheckpointError(
             f"{path}: the last {context} numbers of a picture (context_width) differ between its views; expected equal"
         )

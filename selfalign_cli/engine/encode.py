@@ -78,6 +78,15 @@ def open_split(
     return SplitData(file, split, images, captions, places.astype(np.int64), tokens)
 
 
+def told_of_cut(tokens: TokenTable, *, split: str, max_words: int | None) -> str | None:
+    """Say how many captions of a split were cut; None when none was."""
+    if not tokens.cut:
+        return None
+    return (
+        f"{tokens.cut:,} of {len(tokens):,} captions of split {split} are longer than {max_words} tokens and were cut"
+    )
+
+
 @torch.inference_mode()
 def encode_split(
     model: RetrievalModel,

@@ -2,20 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from selfalign_cli.engine.assemble import choose_device
 from selfalign_cli.engine.embed import embed_checkpoint
 from selfalign_cli.engine.embeddings import EmbeddingFile, is_embedding_file, read_embeddings
 from selfalign_cli.errors import DataError
-from selfalign_cli.metrics.recall import rank_folds
+from selfalign_cli.metrics.recall import Fold, rank_folds
 from selfalign_cli.metrics.report import RetrievalReport, make_report, query_hash, signature_of
+from selfalign_cli.metrics.top import Top, top_folds
 from selfalign_cli.recipe.compat import Preset
 from selfalign_cli.similarity import Similarity
 
 
-def evaluate_files(
+@dataclass(frozen=True)
+class Evaluation:
+    """A report, and what it was made from.
+
+    Attributes:
+        report: the numbers.
+        parts: the vectors of each model, all about the same queries.
+        folds: what was ranked apart.
+        weights: of the models, None for equal ones.
+        similarity: how pairs are scored.
+        device: where.
+    """
+
+    report: RetrievalReport
+    parts: Sequence[EmbeddingFile]
+    folds: Sequence[Fold]
+    weights: Sequence[float] | None
+    similarity: Similarity
+    device: torch.device
+
+    @property
+    def names(self) -> EmbeddingFile:
+        """The part to take ids and texts from."""
+        return self.parts[0]
+
+    def top(self, depth: int, folds: Sequence[Fold] | None = None) -> Iterator[tuple[Top, Top]]:
+        """The best candidates of each query, fold by fold; see `top_folds`."""
+        return top_folds(
+            [part.model for part in self.parts],
+            folds or self.folds,
+            depth=depth,
+            weights=self.weights,
+            kind=self.similarity,
+            device=self.device,
+        )
+
+
+def score_files(
     paths: Sequence[Path],
     *,
     data: Path | None = None,
@@ -25,7 +68,8 @@ def evaluate_files(
     compat: Preset | None = None,
     weights: Sequence[float] | None = None,
     device: str = "auto",
-) -> RetrievalReport:
+    say: Callable[[str], None] = lambda _: None,
+) -> Evaluation:
     """Score one checkpoint or embedding file, or an ensemble of several by the mean of their similarities.
 
     Args:
@@ -35,17 +79,21 @@ def evaluate_files(
         folds: consecutive blocks of pictures that are scored apart and averaged.
         batch_size: rows encoded at once; None for the recipe's.
         compat: preset to score checkpoints under; None for their own.
-        weights: of the models in an ensemble; None for equal ones.
+        weights: of the models in an ensemble, above 0; None for equal ones.
         device: auto, cpu or cuda.
+        say: shows what a person should know: captions that were cut.
 
     Raises:
-        DataError: files about different queries, or scored by different similarities.
+        DataError: files about different queries, or scored by different similarities; weights that do not fit.
     """
+    _check_weights(weights, len(paths))
     place = choose_device(device)
     parts = [
         read_embeddings(path)
         if is_embedding_file(path)
-        else embed_checkpoint(path, data=data, split=split, batch_size=batch_size, compat=compat, device=place)
+        else embed_checkpoint(
+            path, data=data, split=split, batch_size=batch_size, compat=compat, device=place, say=say
+        )
         for path in paths
     ]
     for path, part in zip(paths, parts, strict=True):
@@ -66,13 +114,43 @@ def evaluate_files(
         captions=len(first.captions.pooled),
         folds=folds,
         similarity=_similarity(first),
+        weights=_told(weights),
         **{key: _joined(parts, key) for key in ("compat", "recipe", "data")},
         batch=_joined(parts, "batch"),
     )
-    checkpoints = [str(path) for path in paths]
-    return make_report(
-        fold_parts, ranks, split=name, signature=signature, checkpoints=checkpoints, queries=_queries(first)
+    report = make_report(
+        fold_parts,
+        ranks,
+        split=name,
+        signature=signature,
+        checkpoints=[str(path) for path in paths],
+        queries=_queries(first),
     )
+    return Evaluation(report, parts, fold_parts, weights, _similarity(first), place)
+
+
+def evaluate_files(paths: Sequence[Path], **options: Any) -> RetrievalReport:
+    """The report of `score_files`, which takes the same arguments."""
+    return score_files(paths, **options).report
+
+
+def _check_weights(weights: Sequence[float] | None, files: int) -> None:
+    """Refuse weights before anything is encoded."""
+    if weights is None:
+        return
+    if len(weights) != files:
+        raise DataError(f"{len(weights)} weights for {files} files; expected one weight per file")
+    if not all(math.isfinite(weight) and weight > 0 for weight in weights):
+        raise DataError(f"weights {_written(weights)}: expected finite numbers above 0")
+
+
+def _told(weights: Sequence[float] | None) -> str | None:
+    """Weights for a signature, where they matter."""
+    return None if weights is None or len(set(weights)) == 1 else _written(weights)
+
+
+def _written(weights: Sequence[float]) -> str:
+    return ",".join(f"{weight:g}" for weight in weights)
 
 
 def _check_ensemble(first_path: Path, first: EmbeddingFile, path: Path, part: EmbeddingFile) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from selfalign_cli.engine.assemble import choose_device
@@ -21,6 +22,7 @@ def export_embeddings(
     compat: Preset | None = None,
     device: str = "auto",
     overwrite: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Encode a split and write its vectors with everything that names their rows.
 
@@ -33,12 +35,19 @@ def export_embeddings(
         compat: preset to encode under; None for the checkpoint's own.
         device: auto, cpu or cuda.
         overwrite: replace a file that is there.
+        say: shows what a person should know: captions that were cut.
     """
     check_writable_kind(out)
     if out.exists() and not overwrite:
         raise DataError(f"{out} exists already", "add --overwrite to replace it, or choose another name")
     encoded = embed_checkpoint(
-        checkpoint, data=data, split=split, batch_size=batch_size, compat=compat, device=choose_device(device)
+        checkpoint,
+        data=data,
+        split=split,
+        batch_size=batch_size,
+        compat=compat,
+        device=choose_device(device),
+        say=say,
     )
     assert encoded.image_ids is not None
     assert encoded.caption_texts is not None

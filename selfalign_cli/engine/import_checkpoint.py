@@ -105,7 +105,7 @@ def import_checkpoint(source: Path, out: Path, sources: ImportSources, *, overwr
         feature_dim=width,
         text=language.captions.to_dict(),
         bert_config=language.bert_config,
-        data=_data_of(sources.data, recipe, width, language.captions),
+        data={**_data_of(sources.data, recipe, width, language.captions), "imported_from": source.name},
         model=weights,
         epoch=published.epoch,
         step=published.steps,

@@ -10,7 +10,7 @@ import torch
 from selfalign_cli.data.pairs import PairDataset
 from selfalign_cli.engine.assemble import choose_device, language_of_recipe, needs_boxes, open_features
 from selfalign_cli.engine.checkpoint import load_checkpoint
-from selfalign_cli.engine.encode import open_split
+from selfalign_cli.engine.encode import open_split, told_of_cut
 from selfalign_cli.engine.interrupt import StopRequest
 from selfalign_cli.engine.metrics_log import MetricsLog
 from selfalign_cli.engine.run_folder import RunFolder, check_resumable
@@ -39,6 +39,8 @@ def train_recipe(recipe: Recipe, *, resume: bool, device: str, ui: TrainingView)
         data = open_training_data(recipe)
         folder = RunFolder(Path(recipe.run.dir))
         state = start_or_resume(recipe, data, folder, place, resume=resume, ui=ui)
+        if recipe.data.cache_words:
+            data = _with_cached_words(recipe, data, folder, state, place, ui)
         log = MetricsLog(folder.path, offset=state.log_bytes, step=state.step, tensorboard=recipe.run.tensorboard)
         with log:
             folder.describe(recipe, data.pairs.file.content_hash, data.language.captions.content_hash)
@@ -71,9 +73,22 @@ def start_or_resume(
         restore_state(state, last, what=str(folder.last))
     elif resume:
         ui.message(f"there is no {folder.last} to resume: starting at the first step")
-    if data.pairs.tokens.cut:
-        ui.message(
-            f"{data.pairs.tokens.cut} of {len(data.pairs)} training captions are longer than "
-            f"{recipe.data.max_words} tokens and were cut"
-        )
+    for split, tokens in ((data.pairs.split, data.pairs.tokens), (data.dev.split, data.dev.tokens)):
+        told = told_of_cut(tokens, split=split, max_words=recipe.data.max_words)
+        if told:
+            ui.message(told)
     return state
+
+
+def _with_cached_words(
+    recipe: Recipe, data: TrainingData, folder: RunFolder, state: TrainState, device: torch.device, ui: TrainingView
+) -> TrainingData:
+    # Only here: CAMERA brings transformers along, which takes seconds to import.
+    from selfalign_cli.engine.cached_words import with_cached_words
+    from selfalign_cli.models.camera import CameraTextEncoder
+
+    text = state.model.text
+    assert isinstance(text, CameraTextEncoder)  # a fault of the recipe otherwise
+    return with_cached_words(
+        data, text, folder.path, batch_size=recipe.validation.batch_size, device=device, say=ui.message
+    )

@@ -79,6 +79,32 @@ def rank_vectors(
     Raises:
         DataError: a picture without captions, counts or widths that differ, values or scores that are not finite.
     """
+    return _swept(
+        sweep_of_vectors(
+            models,
+            image_of_caption,
+            weights=weights,
+            kind=kind,
+            device=device,
+            dtype=dtype,
+            image_block=image_block,
+            caption_block=caption_block,
+        )
+    )
+
+
+def sweep_of_vectors(
+    models: Sequence[Model],
+    image_of_caption: Tensor,
+    *,
+    weights: Sequence[float] | None,
+    kind: Similarity,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    image_block: int | None,
+    caption_block: int | None,
+) -> Sweep:
+    """Check everything and lay out the pass over all scores; arguments and errors are those of `rank_vectors`."""
     counts = check_models(models, kind)
     truth = check_truth(image_of_caption, *counts)
     shares = _normalised(weights, len(models))
@@ -86,17 +112,15 @@ def rank_vectors(
     views = max(images.pooled.shape[1] for images, _ in models)
     sides = ([images for images, _ in models], [captions for _, captions in models])
     copies = [first_equal_rows([part for v in side for part in (v.pooled, v.shared)], dtype) for side in sides]
-    return _swept(
-        Sweep(
-            blocks=vector_blocks(models, shares, kind=kind, device=torch.device(device), dtype=dtype),
-            images=arrange(copies[0], torch.arange(counts[0])),
-            captions=arrange(copies[1], torch.argsort(truth, stable=True)),
-            image_of_caption=truth,
-            image_block=image_block or max(LEAST_IMAGES, PRODUCT_ROWS // views),
-            caption_block=caption_block or _caption_block(width * dtype.itemsize),
-            device=torch.device(device),
-            dtype=dtype,
-        )
+    return Sweep(
+        blocks=vector_blocks(models, shares, kind=kind, device=torch.device(device), dtype=dtype),
+        images=arrange(copies[0], torch.arange(counts[0])),
+        captions=arrange(copies[1], torch.argsort(truth, stable=True)),
+        image_of_caption=truth,
+        image_block=image_block or max(LEAST_IMAGES, PRODUCT_ROWS // views),
+        caption_block=caption_block or _caption_block(width * dtype.itemsize),
+        device=torch.device(device),
+        dtype=dtype,
     )
 
 

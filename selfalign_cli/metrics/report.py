@@ -41,6 +41,7 @@ class RetrievalReport:
         intervals: 95 % bootstrap interval per metric name (`metrics.bootstrap.METRICS`), pictures drawn.
         ranks: of every query, in data-set order.
         queries: hash of the queries, or None; equal for results that may be compared.
+        eccv: per metric of ECCV Caption and CxC, percent per direction; None when it was not asked for.
     """
 
     split: str
@@ -56,12 +57,13 @@ class RetrievalReport:
     intervals: dict[str, tuple[float, float]]
     ranks: Ranks
     queries: str | None = None
+    eccv: dict[str, dict[str, float]] | None = None
 
-    def to_json(self, details: bool = False) -> dict[str, object]:
+    def to_json(self, ranks: bool = False) -> dict[str, object]:
         """The document of `selfalign eval --json`.
 
         Args:
-            details: add `ranks`: per picture `i2t` and `i2t_top1`, per caption `t2i`, `t2i_top1` and
+            ranks: add `ranks`: per picture `i2t` and `i2t_top1`, per caption `t2i`, `t2i_top1` and
                 `image_of_caption`; ranks 1-based, rows 0-based.
         """
         document: dict[str, object] = {
@@ -78,7 +80,9 @@ class RetrievalReport:
             "per_fold": [asdict(fold) for fold in self.per_fold],
             "queries": self.queries,
         }
-        if details:
+        if self.eccv is not None:
+            document["eccv"] = self.eccv
+        if ranks:
             document["ranks"] = {
                 "i2t": (self.ranks.i2t_rank + 1).tolist(),
                 "t2i": (self.ranks.t2i_rank + 1).tolist(),
@@ -151,6 +155,7 @@ def signature_of(
     captions: int,
     folds: int,
     similarity: str,
+    weights: str | None = None,
     compat: str | None = None,
     recipe: str | None = None,
     data: str | None = None,
@@ -164,6 +169,7 @@ def signature_of(
         captions: number of captions.
         folds: number of folds.
         similarity: "dot" or "order".
+        weights: of an ensemble whose members do not count alike, e.g. "2,1".
         compat: "corrected" or "published"; None for embeddings of unknown origin, as the next two.
         recipe: short hash of the recipe; those of an ensemble joined by "+".
         data: short hash of the data.
@@ -179,6 +185,7 @@ def signature_of(
         "folds": folds,
         "similarity": similarity,
         "ties": "worst",
+        "weights": weights,
         "compat": compat,
         "batch": batch,
         "recipe": recipe,

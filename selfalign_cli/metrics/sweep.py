@@ -140,7 +140,7 @@ def compare(sweep: Sweep, own: Tensor, best_own: Tensor, kept: dict[tuple[int, i
             block = kept.pop((image_number, number), None)
             if block is None:
                 block = score(images.distinct[first : first + sweep.image_block])
-            for rows, columns, scores in _spread(sweep, block, first, start):
+            for rows, columns, scores in spread(sweep, block, first, start):
                 picture = right[columns] - rows.start
                 here = ((picture >= 0) & (picture < len(scores))).nonzero().squeeze(1)
                 scores[picture[here], here] = -torch.inf
@@ -153,7 +153,7 @@ def compare(sweep: Sweep, own: Tensor, best_own: Tensor, kept: dict[tuple[int, i
     return of_images, of_captions
 
 
-def _spread(sweep: Sweep, block: Tensor, first: int, start: int) -> Iterator[tuple[slice, slice, Tensor]]:
+def spread(sweep: Sweep, block: Tensor, first: int, start: int) -> Iterator[tuple[slice, slice, Tensor]]:
     """Hand the scores of distinct rows to all their copies, in pieces no larger than a block.
 
     Args:

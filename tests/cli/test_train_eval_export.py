@@ -90,8 +90,8 @@ def test_eval_takes_the_newest_checkpoint_and_json_stays_alone_on_stdout(world, 
     )
 
 
-def test_details_add_the_rank_of_every_query(world, monkeypatch):
-    document = json.loads(run(world, monkeypatch, "eval", "--json", "--details").stdout)
+def test_ranks_add_the_rank_of_every_query(world, monkeypatch):
+    document = json.loads(run(world, monkeypatch, "eval", "--json", "--ranks").stdout)
     assert (len(document["ranks"]["i2t"]), len(document["ranks"]["t2i"])) == (4, 10)
 
 

@@ -31,3 +31,17 @@ def unbroken(world: World, forks: Forks, tmp_path_factory: pytest.TempPathFactor
     done = forks.run("train", world.recipe, "--device", "cpu", cwd=folder)
     assert done.code == 0, done.err
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def camera_bert(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a BERT of one small layer and its WordPieces; not to be written to."""
+    from selfalign_cli.data.captions import read_vocabulary_captions
+    from selfalign_cli.data.wordpiece import save_tokenizer
+    from selfalign_cli.data.wordpiece_training import build_wordpieces
+    from selfalign_cli.engine.seeded_bert import write_seeded_bert
+
+    folder = tmp_path_factory.mktemp("bert") / "bert"
+    save_tokenizer(build_wordpieces(read_vocabulary_captions(world.features), size=120), folder)
+    write_seeded_bert(folder, hidden=8, layers=1, heads=2, seed=1)
+    return folder

@@ -60,7 +60,7 @@ def test_scored_and_exported_alike(forks: Forks, finished: Path, tmp_path: Path)
     with h5py.File(tmp_path / "e.h5") as file:
         assert (file["image"].shape, file["caption"].shape) == ((20, 3, 48), (100, 48))
     scored = [
-        json.loads(forks.run("eval", path, "--json", "--details", cwd=tmp_path).out)
+        json.loads(forks.run("eval", path, "--json", "--ranks", cwd=tmp_path).out)
         for path in (finished / "best.ckpt", "e.h5")
     ]
     assert scored[0]["ranks"] == scored[1]["ranks"]

@@ -36,14 +36,14 @@ def embeddings(path: Path, noise: float, **changes: Any) -> Path:
 
 
 def report(path: Path, source: Path, folds: int = 1) -> Path:
-    """What `eval --json --details` prints for an embedding file."""
+    """What `eval --json --ranks` prints for an embedding file."""
     file = read_embeddings(source)
     assert file.image_ids is not None
     assert file.caption_texts is not None
     queries = query_hash(file.image_ids, file.caption_texts, file.image_of_caption.tolist())
     parts, ranks = rank_folds([file.model], file.image_of_caption, folds=folds)
     made = make_report(parts, ranks, split="test", signature="", queries=queries)
-    path.write_text(json.dumps(made.to_json(details=True)))
+    path.write_text(json.dumps(made.to_json(ranks=True)))
     return path
 
 

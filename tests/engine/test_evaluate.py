@@ -60,8 +60,8 @@ def test_exported_files_are_scored_as_their_checkpoint(
 ) -> None:
     command = "export-embeddings", unbroken / "best.ckpt", "--out", f"e{suffix}"
     assert forks.run(*command, cwd=tmp_path).code == 0
-    from_file = scored(forks, tmp_path, f"e{suffix}", "--details")
-    from_checkpoint = scored(forks, tmp_path, unbroken / "best.ckpt", "--details")
+    from_file = scored(forks, tmp_path, f"e{suffix}", "--ranks")
+    from_checkpoint = scored(forks, tmp_path, unbroken / "best.ckpt", "--ranks")
     assert from_file["ranks"] == from_checkpoint["ranks"]
     assert from_file["signature"] == from_checkpoint["signature"]
     assert from_file["queries"] == from_checkpoint["queries"]
@@ -70,7 +70,7 @@ def test_exported_files_are_scored_as_their_checkpoint(
 def test_an_ensemble(forks: Forks, unbroken: Path, tmp_path: Path) -> None:
     """Of a model and itself: the model. Of two models: neither."""
     best, last = unbroken / "best.ckpt", unbroken / "last.ckpt"
-    alone, twice = scored(forks, tmp_path, best, "--details"), scored(forks, tmp_path, best, best, "--details")
+    alone, twice = scored(forks, tmp_path, best, "--ranks"), scored(forks, tmp_path, best, best, "--ranks")
     assert twice["ranks"] == alone["ranks"]
     assert twice["checkpoints"] == [str(best), str(best)]
     both = scored(forks, tmp_path, best, last)

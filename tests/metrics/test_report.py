@@ -40,9 +40,9 @@ def test_top_level_is_the_mean_of_folds():
     assert abs(found.rsum - sum(fold.rsum for fold in found.per_fold) / 4) < 1e-9
 
 
-def test_details_are_one_based_ranks():
+def test_ranks_in_the_document_are_one_based():
     found = report()
-    ranks = found.to_json(details=True)["ranks"]
+    ranks = found.to_json(ranks=True)["ranks"]
     assert ranks["i2t"] == (found.ranks.i2t_rank + 1).tolist()
     assert sum(ranks["t2i"]) / 20 == found.t2i.mean_rank
     assert ranks["image_of_caption"] == list(range(20))

@@ -131,7 +131,7 @@ def _score(out: Path, arm: Arm, recipe: Recipe, world: World) -> ArmResult:
     export_embeddings(folder.best, embeddings, data=world.features, device=DEVICE, overwrite=True)
     report = evaluate_files([embeddings], device=DEVICE)
     with replacing(details) as temporary:
-        temporary.write_text(json.dumps(report.to_json(details=True)) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(report.to_json(ranks=True)) + "\n", encoding="utf-8")
     best = load_checkpoint(folder.best)
     return ArmResult(
         arm=arm,

@@ -12,7 +12,6 @@ import pytest
 from support.dialects import DIALECTS, make_pictures, write_captions
 from support.processes import Forks, at_call
 
-from selfalign_cli.data.convert import convert_to_feature_file
 from selfalign_cli.data.features import FeatureFile
 
 
@@ -88,24 +87,3 @@ def test_a_full_disk(forks, tmp_path, small_disk):
     assert done.err.splitlines()[-2].startswith("error: could not finish writing")
     assert "Traceback" not in done.err
     assert list(small_disk.iterdir()) == []
-
-
-def test_memory_does_not_grow_with_the_source(tmp_path):
-    """256 pictures of 128 KiB are 32 MiB; 12 MiB more memory must do for reading and writing them, in every dialect."""
-    pictures = make_pictures([32] * 256, width=1024)
-    captions = write_captions(tmp_path / "captions.json", pictures)
-    for name in ("bottom-up-attention", "self-critical", "MMF", "BUTD", "BAN", "nocaps", "M2", "own"):
-        folder = tmp_path / name
-        folder.mkdir()
-        sources = DIALECTS[name].write(folder, pictures)
-        program = f"""
-import resource
-from pathlib import Path
-from selfalign_cli.data.convert import convert_to_feature_file
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-before = peak()
-convert_to_feature_file([Path(p) for p in {[str(source) for source in sources]}], Path({str(folder / "out.h5")!r}),
-                        captions=Path({str(captions)!r}))
-assert peak() < before + 12, (before, peak())
-"""
-        print(name, program)
