@@ -43,7 +43,7 @@ def with_cached_words(
     Args:
         data: the training data.
         text: the text encoder on `device`, with the weights of BERT that the run trains with.
-        run: the run folder; the states go to its folder `cache`.
+        run: the run folder, which exists; the states go to its folder `cache`.
         batch_size: captions that BERT sees at once.
         device: where to compute.
         say: shows a message.
@@ -60,10 +60,8 @@ def with_cached_words(
         left_over.unlink(missing_ok=True)
     missing = [table for path, table in zip(paths, tables, strict=True) if _open(path, table, width) is None]
     if missing:
-        run.mkdir(parents=True, exist_ok=True)
-        require_room(
-            run, captions=sum(map(len, missing)), tokens=sum(len(table.ids) for table in missing), width=width
-        )
+        tokens = sum(len(table.ids) for table in missing)
+        require_room(run, captions=sum(map(len, missing)), tokens=tokens, width=width)
     cached = [
         _cached(table, path, text, batch_size=batch_size, device=device, say=say)
         for path, table in zip(paths, tables, strict=True)

@@ -40,8 +40,8 @@ def _details(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
     ranks, names = evaluation.report.ranks, evaluation.names
     truth = ranks.image_of_caption.tolist()
     captions_of: list[list[int]] = [[] for _ in range(len(ranks.i2t_rank))]
-    for caption, image in enumerate(truth):
-        captions_of[image].append(caption)
+    for row, image in enumerate(truth):
+        captions_of[image].append(row)
 
     def picture(row: int) -> dict[str, Any]:
         return {"row": row, "id": None if names.image_ids is None else names.image_ids[row]}

@@ -38,9 +38,7 @@ def directions(*shape: int, seed: int = 0) -> Tensor:
 def assert_same(ours: Tensor, plain: Tensor, leaves: list[Tensor]) -> None:
     """Values and gradients."""
     torch.testing.assert_close(ours, plain, **TOLERANCE)
-    torch.testing.assert_close(
-        torch.autograd.grad(ours, leaves), torch.autograd.grad(plain, leaves), **TOLERANCE
-    )
+    torch.testing.assert_close(torch.autograd.grad(ours, leaves), torch.autograd.grad(plain, leaves), **TOLERANCE)
 
 
 @pytest.mark.parametrize("negatives", [None, 1, 9, 23])

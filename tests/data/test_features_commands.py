@@ -106,6 +106,30 @@ def test_build_vocab_refuses(scan, tmp_path):
     assert out.read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("boxes", (3, 1, 3, 4), "box 1 is 3 1 3 4; expected x1 < x2 and y1 < y2 inside 40 x 30"),
+        ("boxes", (1, 4, 3, 4), "box 1 is 1 4 3 4; expected x1 < x2 and y1 < y2 inside 40 x 30"),
+        ("boxes", (1, 2, 42, 4), "box 1 is 1 2 42 4; expected x1 < x2 and y1 < y2 inside 40 x 30"),
+        ("boxes", (1, -2, 3, 4), "box 1 is 1 -2 3 4; expected x1 < x2 and y1 < y2 inside 40 x 30"),
+        ("img_sizes", (0, 30), "its size is (0.0, 30.0); expected a positive width and height in pixels"),
+        ("img_sizes", (40, 0), "its size is (40.0, 0.0); expected a positive width and height in pixels"),
+    ],
+)
+def test_conversion_refuses_boxes_and_sizes_that_cannot_be(scan, tmp_path, name, value, message):
+    """The picture is named, and nothing is left behind."""
+    for split, images in (("train", 3), ("dev", 2)):
+        arrays = {"boxes": np.tile([1.0, 2, 3, 4], (images, 2, 1)), "img_sizes": np.tile([40, 30], (images, 1))}
+        if split == "dev":
+            arrays[name][(1, 1) if name == "boxes" else 1] = value
+        for part, array in arrays.items():
+            np.save(scan / f"{split}_{part}.npy", array)
+    told = refused("convert-features", scan, "--out", tmp_path / "f.h5")
+    assert f"picture 1 of split dev: {message}" in " ".join(told.split())
+    assert not (tmp_path / "f.h5").exists()
+
+
 def test_inspect_a_feature_file(features):
     result = run("inspect", features, "--json")
     assert result.exit_code == 0, result.output

@@ -19,14 +19,12 @@ from selfalign_cli.data import pairs
 from selfalign_cli.data.features import FeatureFile
 from selfalign_cli.data.pairs import (
     PairDataset,
-    TokenTable,
     collate_images,
-    collate_texts,
     epoch_order,
     image_batches,
     pair_batches,
-    text_batches,
 )
+from selfalign_cli.data.token_table import TokenTable, collate_texts, text_batches
 from selfalign_cli.errors import DataError, RunError
 
 

@@ -17,6 +17,8 @@ import torch
 from support.processes import PATIENCE, Done, Forks, cold
 from support.world import World, opened, write_other_features
 
+from selfalign_cli.data.features import FeatureFile
+
 
 def edited(source: Path, target: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
     """A checkpoint with something changed in it."""
@@ -54,7 +56,8 @@ def test_features_of_another_width(world: World, forks: Forks, unbroken: Path, t
     write_other_features(tmp_path / "other.h5", width=5)
     for command in (["eval"], ["export-embeddings", "--out", "e.h5"]):
         done = forks.run(*command, unbroken / "best.ckpt", "--data", "other.h5", cwd=tmp_path)
-        done.must_refuse("other.h5 has features of width 5; the checkpoint was trained on width 32")
+        width = FeatureFile(world.features).feature_dim
+        done.must_refuse(f"other.h5 has features of width 5; the checkpoint was trained on width {width}")
 
 
 def test_features_that_are_gone(world: World, forks: Forks, unbroken: Path, tmp_path: Path) -> None:

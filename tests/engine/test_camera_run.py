@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 from support.processes import Forks, at_call
+from support.records import make_record, write_records
 from support.world import World, differences, outcome
 
 RECIPE = """
@@ -22,18 +23,11 @@ optim: {learning_rate: 1.0e-3, epochs: 2}
 
 
 @pytest.fixture(scope="module")
-def camera(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def camera(world: World, camera_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe with a BERT of one small layer."""
-    from selfalign_cli.data.captions import read_vocabulary_captions
-    from selfalign_cli.data.wordpiece import save_tokenizer
-    from selfalign_cli.data.wordpiece_training import build_wordpieces
-    from selfalign_cli.engine.seeded_bert import write_seeded_bert
-
     folder = tmp_path_factory.mktemp("camera")
-    save_tokenizer(build_wordpieces(read_vocabulary_captions(world.features), size=120), folder / "bert")
-    write_seeded_bert(folder / "bert", hidden=8, layers=1, heads=2, seed=1)
     recipe = folder / "camera.yaml"
-    recipe.write_text(RECIPE.replace("FOLDER", str(world.folder)).replace("BERT", str(folder / "bert")))
+    recipe.write_text(RECIPE.replace("FOLDER", str(world.folder)).replace("BERT", str(camera_bert)))
     return recipe
 
 
@@ -73,3 +67,34 @@ def test_rows_do_not_depend_on_the_batch_size(forks: Forks, finished: Path, tmp_
     with h5py.File(tmp_path / "3.h5") as first, h5py.File(tmp_path / "100.h5") as second:
         for name in ("image", "caption"):
             np.testing.assert_allclose(first[name], second[name], rtol=0, atol=1e-6)
+
+
+def test_captions_that_are_cut_are_counted(camera: Path, forks: Forks, tmp_path: Path) -> None:
+    """5 tokens are 3 pieces between two marks; no scene is described in so few."""
+    done = forks.run("train", camera, "--set", "data.max_words=5", "--set", "optim.epochs=1", cwd=tmp_path)
+    assert done.code == 0, done.err
+    for split, captions in (("train", 120), ("dev", 100)):
+        assert f"{captions} of {captions} captions of split {split} are longer than 5 tokens and were cut" in done.err
+    scored = forks.run("eval", "run/last.ckpt", "--json", cwd=tmp_path)
+    assert json.loads(scored.out)
+    exported = forks.run("export-embeddings", "run/last.ckpt", "--out", "e.h5", cwd=tmp_path)
+    for told in (scored.err, exported.err):
+        assert "run/last.ckpt: 100 of 100 captions of split test are longer than 5 tokens and were cut" in told
+
+
+@pytest.mark.parametrize(
+    ("lacking", "words"),
+    [
+        ({"boxes": None, "size": None}, "has no boxes and picture sizes, which model camera needs"),
+        ({"boxes": None}, "has no boxes, which model camera needs"),
+        ({"size": None}, "has no picture sizes, which model camera needs"),
+    ],
+)
+def test_features_without_boxes(
+    camera: Path, forks: Forks, tmp_path: Path, lacking: dict[str, None], words: str
+) -> None:
+    records = [make_record(row, split=split, **lacking) for row, split in enumerate(("train", "dev"))]
+    path = write_records(tmp_path / "bare.h5", records)
+    done = forks.run("train", camera, "--set", f"data.features={path}", cwd=tmp_path)
+    done.must_refuse(f"{path} {words}", "hint: selfalign convert-features SOURCE --out FILE.h5")
+    assert not (tmp_path / "run").exists()

@@ -89,7 +89,6 @@ def test_folds(forks: Forks, unbroken: Path, tmp_path: Path) -> None:
     assert (found["folds"], len(found["per_fold"]), found["images"], found["captions"]) == (4, 4, 20, 100)
     assert found["rsum"] == pytest.approx(sum(fold["rsum"] for fold in found["per_fold"]) / 4)
     assert found["i2t"]["r1"] == pytest.approx(sum(fold["i2t"]["r1"] for fold in found["per_fold"]) / 4)
-    assert all(fold["i2t"]["r5"] == 100.0 for fold in found["per_fold"] if fold["i2t"]["mean_rank"] <= 1)
     assert parts_of(found["signature"])["folds"] == "4"
 
 

@@ -125,7 +125,7 @@ def test_the_keys_that_may_change_exist(world: World) -> None:
 
 
 def test_a_resume_with_other_features_is_refused(world: World, forks: Forks, begun: Path) -> None:
-    write_other_features(begun / "other.h5", width=32)
+    write_other_features(begun / "other.h5", width=FeatureFile(world.features).feature_dim)
     done = forks.run("train", world.recipe, "--resume", "--set", "data.features=other.h5", cwd=begun)
     done.must_refuse("--resume with other features", FeatureFile(world.features).content_hash[:12])
 

@@ -8,6 +8,7 @@ from selfalign_cli.errors import RecipeError
 from selfalign_cli.recipe.load import load_recipe, parse_recipe, recipe_from_dict
 
 VSRN = {"run": "{dir: r}", "data": "{features: f.h5, vocab: v.json}", "model": "{name: vsrn}"}
+CACHED = {"data": "{features: f, max_words: 32, cache_words: true}"}
 CAMERA = {"run": "{dir: r}", "data": "{features: f.h5, max_words: 32}", "model": "{name: camera, bert: b}"}
 
 
@@ -119,6 +120,11 @@ def test_the_example_of_the_style_guide():
         ("optim", "null", "optim: expected a section of keys, got null (remove the key to keep its defaults)"),
         ("optimizer", "{epochs: 3}", "optimizer: unknown key (did you mean 'optim'?)"),
         ("epochs", "3", "epochs: unknown key (did you mean 'optim.epochs'?)"),
+        (
+            "loss",
+            "{concept: {sinkhorn_epsilon: 0.01}}",
+            "loss.concept.sinkhorn_epsilon: expected at least 0.012, got 0.01",
+        ),
         ("loss", "{captioning: 3}", "loss.captioning: expected a section of keys, got 3"),
         ("loss", "{captioning: {dropout: 1.0}}", "loss.captioning.dropout: expected less than 1, got 1.0"),
         (
@@ -187,6 +193,27 @@ def test_one_fault(section, value, fault):
             CAMERA,
             {"loss": "{ranking: {similarity: order}}"},
             "loss.ranking.similarity: order compares single vectors, and model.views is 12 (write dot)",
+        ),
+        (
+            VSRN,
+            {"data": "{features: f, vocab: v, cache_words: true}"},
+            "data.cache_words: vsrn has no BERT (remove this key)",
+        ),
+        (
+            CAMERA,
+            {**CACHED, "model": "{name: camera, bert: b, finetune_bert: true}"},
+            "data.cache_words: BERT is trained, so its states change (set model.finetune_bert: false)",
+        ),
+        (
+            CAMERA,
+            {**CACHED, "compat": "published"},
+            "data.cache_words: BERT's dropout changes its states in every step (set model.bert_eval_mode: true)",
+        ),
+        (
+            CAMERA,
+            {**CACHED, "padding": "{masked_attention: false}"},
+            "data.cache_words: states of padded places are read, and only real ones are kept "
+            "(set padding.masked_attention: true)",
         ),
         (
             CAMERA,

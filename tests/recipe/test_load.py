@@ -14,6 +14,7 @@ from selfalign_cli.recipe.load import (
     parse_recipe,
     recipe_from_dict,
     recipe_hash,
+    with_compat,
 )
 from selfalign_cli.recipe.schema import Recipe
 from selfalign_cli.recipe.wording import plain_number, sections
@@ -59,6 +60,14 @@ def test_whole_numbers_serve_as_numbers():
 )  # fmt: skip
 def test_the_hash_ignores_what_moves_no_number(override):
     assert recipe_hash(recipe_of(override)) == recipe_hash(recipe_of())
+
+
+def test_the_hash_ignores_whether_token_states_are_cached():
+    assert recipe_hash(recipe_of("data.cache_words=true", base=CAMERA)) == recipe_hash(recipe_of(base=CAMERA))
+
+
+def test_a_recipe_that_caches_can_be_scored_as_published():
+    assert not with_compat(recipe_of("data.cache_words=true", base=CAMERA), "published").data.cache_words
 
 
 @pytest.mark.parametrize("override", ["run.seed=1", "optim.epochs=4", "loss.captioning=null", "model.absolute=true"])

@@ -1,4 +1,20 @@
-"""Read the golden folder: numbers of the released programs, in float32 and float64."""
+"""Read the golden folder: numbers of the released programs, run on a CPU with no change to their mathematics.
+
+`.safetensors` holds tensors, the `.json` beside it scalars and settings. Names with `f64` are the computation of those
+with `f32`, its stored float32 inputs and start values widened. Dropout is 0 in all training cases, and no discrete
+decision (hardest negative, best view or region) is near a tie.
+
+    vsrn_*/, camera*/   one model: init (start state), inputs (five batches), eval and train (outputs; in eval the
+                        picture's locals and context are halved already), grads (of batch 0, before clipping),
+                        step1 and step5 (states after as many steps; `dedup`: every parameter listed once),
+                        meta.json (options, losses and clipping lengths of every step)
+    units/              one module a file: `case.in.*`, `case.param.*`, and results under f32 and f64
+    eval/               vectors or scores with ranks (from 0), first places and recalls
+    legacy/             files as the released programs write and read them, with what they made of them
+
+`grad_in.x` and `grad_param.p` are derivatives of the output where it is a scalar, else of the sum of output times the
+stored `weight`. What is computed is in docs/MODELS.md.
+"""
 
 from __future__ import annotations
 

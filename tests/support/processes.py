@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
-PATIENCE = 60  # seconds
+PATIENCE = 300  # seconds
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from selfalign_cli.errors import DataError
 
 Array = npt.NDArray[Any]
 SHOWN_IDS = 3
+LONGEST_REASON = 200
 
 
 @dataclass(frozen=True)
@@ -124,5 +125,6 @@ def some_of(names: Sequence[str]) -> str:
 
 
 def reason_of(fault: BaseException) -> str:
-    """The first line of what a library or the system said."""
-    return getattr(fault, "strerror", None) or (str(fault).strip() or type(fault).__name__).splitlines()[0]
+    """The first line of what a library or the system said, cut to a readable length."""
+    said = getattr(fault, "strerror", None) or str(fault).strip() or type(fault).__name__
+    return said.splitlines()[0][:LONGEST_REASON]

@@ -1,0 +1,85 @@
+"""Every bench runs at toy size through the command and prints what its document promises; no time is judged."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from selfalign_cli.bench import train
+from selfalign_cli.bench.inputs import TINY, build, caption_lengths, pair_batch
+from selfalign_cli.bench.run import BENCHES
+from selfalign_cli.cli.app import app
+from selfalign_cli.engine.step import train_step
+
+EXPECTED = {
+    "train": {"data", "picture encoder", "text encoder", "backward", "optimizer", "step", "random access"},
+    "losses": {"context loss", "concept loss", "caption generator", "context loss, batch 48"},
+    "eval": {"ranks of 20 x 100, 24 numbers", "ranks of 20 x 100, 3 views", "scores of a block, 3 views"},
+    "search": {"encode", "score", "rank", "whole query", "5 queries together"},
+    "convert": {"convert-features"},
+}
+COMPARED = {"train": "step", "losses": "context loss", "search": "score", "convert": "convert-features"}
+
+
+def test_every_bench_is_expected() -> None:
+    assert set(EXPECTED) == set(BENCHES)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_bench_runs(name: str) -> None:
+    result = CliRunner().invoke(app, ["bench", name, "--size", "tiny", "--threads", "1", "--json"])
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert set(document) == {"bench", "size", "machine", "sizes", "results"}
+    assert (document["bench"], document["size"], document["machine"]["threads"]) == (name, "tiny", 1)
+    found = {line["name"]: line for line in document["results"]}
+    assert set(found) >= EXPECTED[name]
+    assert all(line["seconds"] >= 0 for line in found.values())
+    if name in COMPARED:
+        line = found[COMPARED[name]]
+        assert line["plain_over_ours"] == pytest.approx(line["plain_seconds"] / line["seconds"])
+
+
+def test_a_table_is_printed() -> None:
+    result = CliRunner().invoke(app, ["bench", "losses", "--size", "tiny"])
+    assert result.exit_code == 0, result.output
+    assert "concept loss" in result.stdout
+    assert "plain / ours" in result.stdout
+
+
+def test_an_unknown_bench_is_refused() -> None:
+    result = CliRunner().invoke(app, ["bench", "everything"])
+    assert result.exit_code == 2
+    assert "everything" in result.stderr
+
+
+def test_the_step_in_parts_is_the_step() -> None:
+    parts, whole = (build(TINY, torch.device("cpu")) for _ in range(2))
+    batch, marks = pair_batch(TINY), []
+    torch.manual_seed(0)  # of the caption generator's dropout
+    found = train.train_step(parts, batch, marks.append)
+    torch.manual_seed(0)
+    expected = train_step(
+        whole.model, whole.objective, whole.optimizer, whole.groups, batch, grad_clip_norm=train.CLIP
+    )
+    for name, term in found.items():
+        torch.testing.assert_close(term.detach(), expected[name], msg=name)
+    torch.testing.assert_close(parts.groups.all(), whole.groups.all())
+    assert marks[-1] == "optimizer"
+
+
+def test_captions_are_as_long_as_asked() -> None:
+    lengths = caption_lengths(TINY)
+    assert len(lengths) == TINY.batch
+    assert lengths[0] == TINY.longest
+    assert lengths == sorted(lengths, reverse=True)
+
+
+def test_weights_are_the_same_every_time() -> None:
+    """Both ways of a comparison are built apart and must start from one place."""
+    first, second = (build(copy.copy(TINY), torch.device("cpu")) for _ in range(2))
+    torch.testing.assert_close(first.groups.all(), second.groups.all(), atol=0, rtol=0)
