@@ -26,6 +26,7 @@ from selfalign_cli.recipe.load import recipe_hash
 from selfalign_cli.recipe.schema import CameraSection
 
 ZIP_START = b"PK"
+OLD_TORCH_START = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")  # torch.save before 1.6: the published checkpoints
 EMBEDDING_NAMES = ("image", "image_views")
 
 
@@ -47,7 +48,7 @@ def inspect_any(path: Path, *, quick: bool = False, progress: Progress = no_prog
         if _holds_embeddings(path):
             return inspect_embeddings(path)
         return inspect_feature_file(path, quick=quick, progress=progress)
-    if _starts_as_zip(path):
+    if _starts_as_torch_or_zip(path):
         return inspect_embeddings(path) if _holds_arrays(path) else inspect_checkpoint(path)
     return inspect_vocabulary(path)
 
@@ -179,10 +180,10 @@ def _holds_embeddings(path: Path) -> bool:
         return False  # the reader of feature files says what is wrong
 
 
-def _starts_as_zip(path: Path) -> bool:
+def _starts_as_torch_or_zip(path: Path) -> bool:
     try:
         with path.open("rb") as raw:
-            return raw.read(len(ZIP_START)) == ZIP_START
+            return raw.read(len(OLD_TORCH_START)).startswith((ZIP_START, OLD_TORCH_START))
     except OSError:
         return False
 

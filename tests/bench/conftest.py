@@ -1,4 +1,4 @@
-"""A VSRN with SelfAlign at toy size in double precision, under the published preset, and pairs without padded regions."""
+"""A VSRN with SelfAlign at toy size in double precision, as published, and pairs without padded regions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plain versions and ours are two ways to one result: values, gradients and a whole training step agree to 1e-10."""
+"""The plain versions and ours are two ways to one result: values, gradients and a whole step agree to 1e-10."""
 
 from __future__ import annotations
 

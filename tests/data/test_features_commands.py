@@ -126,7 +126,7 @@ def test_conversion_refuses_boxes_and_sizes_that_cannot_be(scan, tmp_path, name,
         for part, array in arrays.items():
             np.save(scan / f"{split}_{part}.npy", array)
     told = refused("convert-features", scan, "--out", tmp_path / "f.h5")
-    assert f"picture 1 of split dev: {message}" in " ".join(told.split())
+    assert f"picture dev_1 of split dev: {message}" in told
     assert not (tmp_path / "f.h5").exists()
 
 

@@ -58,7 +58,7 @@ def test_an_exported_file(forks: Forks, unbroken: Path, tmp_path: Path, suffix: 
     found = inspect_any(out)
     assert (found["kind"], found["images"], found["captions"], found["views"]) == ("embeddings", 20, 100, 1)
     assert found["captions_per_image"] == {"min": 5, "mean": 5.0, "max": 5}
-    assert (found["width"], found["split"], found["finite"], found["faults"]) == (32, "test", True, [])
+    assert (found["width"], found["split"], found["finite"], found["faults"]) == (48, "test", True, [])
     assert found["signature"].startswith("split:test|images:20|")
     shown = forks.run("inspect", out, cwd=tmp_path)
     assert (shown.code, shown.out.splitlines()[0]) == (0, str(out))
@@ -93,3 +93,10 @@ def test_a_checkpoint_that_was_cut_short(unbroken: Path, tmp_path: Path):
     (tmp_path / "cut.ckpt").write_bytes((unbroken / "best.ckpt").read_bytes()[:5000])
     with pytest.raises(CheckpointError, match="damaged"):
         inspect_any(tmp_path / "cut.ckpt")
+
+
+def test_a_published_checkpoint_is_known_as_one(tmp_path: Path):
+    torch.save({"epoch": 1}, tmp_path / "old.pth.tar", _use_new_zipfile_serialization=False)
+    with pytest.raises(CheckpointError) as fault:
+        inspect_any(tmp_path / "old.pth.tar")
+    assert "import-checkpoint" in str(fault.value.hint)

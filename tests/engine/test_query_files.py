@@ -16,8 +16,8 @@ from selfalign_cli.engine.query_files import TREC_FILES, write_details, write_tr
 from selfalign_cli.errors import DataError
 
 SCORES = [[0.5, 0.25, 0.75], [0.25, 0.5, 0.5]]
-"""Captions 0 and 1 are about picture 0, caption 2 about picture 1. Picture 0 finds caption 2 first, caption 2 picture 0
-and caption 1 picture 1; picture 1 has caption 1 and its own at .5, which counts against it."""
+"""Captions 0 and 1 are about picture 0, caption 2 about picture 1. Picture 0 finds caption 2 first, caption 2
+picture 0 and caption 1 picture 1; picture 1 has caption 1 and its own at .5, which counts against it."""
 
 
 def embeddings(path: Path, scores: list[list[float]] = SCORES, **changes: Any) -> Path:

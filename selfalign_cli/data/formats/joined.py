@@ -74,7 +74,8 @@ def join(format: str, pictures: Pictures, captions: Path, splits: Sequence[str] 
     left_out = len(pictures.ids) - len(rows)
     if left_out:
         among = f" in {', '.join(splits)}" if splits else ""
-        notes.append(f"{left_out:,} pictures are left out: {captions} has no captions for them{among}")
+        total = len(pictures.ids)
+        notes.append(f"{left_out:,} of {total:,} pictures are left out: {captions} has no captions for them{among}")
     return ConversionPlan(
         format=format,
         source=f"{pictures.source} {captions}",

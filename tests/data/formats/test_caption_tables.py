@@ -216,7 +216,7 @@ def test_a_path_finds_a_file_by_its_last_part(saved):
 def test_pictures_without_captions_are_counted(saved):
     plan, records = joined(["1000", "5", "6"], saved({"images": [karpathy(0)]}))
     assert len(records) == 1
-    assert any(note.startswith("2 pictures are left out: ") for note in plan.notes)
+    assert any(note.startswith("2 of 3 pictures are left out: ") for note in plan.notes)
 
 
 def test_captions_of_pictures_that_are_not_there(saved):

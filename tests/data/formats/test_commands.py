@@ -55,7 +55,7 @@ def test_notes_are_told_and_faults_are_short(forks, tmp_path):
     (source,) = DIALECTS["bottom-up-attention"].write(tmp_path, pictures)
     done = forks.run("convert-features", source, "--captions", captions, "--out", "f.h5", cwd=tmp_path)
     assert done.code == 0
-    assert "1 pictures are left out: " in done.err
+    assert "1 of 4 pictures are left out: " in done.err
     again = ("convert-features", source, "--captions", captions)
     forks.run(*again, "--out", "f.h5", cwd=tmp_path).must_refuse("f.h5 exists already", "--overwrite")
     forks.run(*again, "--out", "g.h5", "--format", "x", cwd=tmp_path).must_refuse("there is no feature format 'x'")
