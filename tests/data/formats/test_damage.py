@@ -13,7 +13,7 @@ from selfalign_cli.data.convert import convert_to_feature_file
 from selfalign_cli.data.features import FeatureFile
 from selfalign_cli.errors import SelfAlignError
 
-ROUNDS = 500
+ROUNDS = 40
 
 every_dialect = pytest.mark.parametrize("name", list(DIALECTS))
 
