@@ -106,6 +106,7 @@ class ArrayInFile:
     def _open(self) -> int:
         if self._descriptor is None:
             expect_unchanged(self.path, self.before)
-            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-            weakref.finalize(self, os.close, self._descriptor)
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)  # two threads may both; both are closed
+            weakref.finalize(self, os.close, descriptor)
+            self._descriptor = descriptor
         return self._descriptor

@@ -1,4 +1,4 @@
-"""Read captions wherever they are kept: lines of text, a SCAN folder, Karpathy or COCO JSON, a feature file."""
+"""Read captions wherever they are kept: lines of text, a SCAN folder, Karpathy, COCO or plain JSON, a feature file."""
 
 from __future__ import annotations
 

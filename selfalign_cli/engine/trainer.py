@@ -101,11 +101,6 @@ class Run:
                     batches = self._rest_of_epoch()
                 else:
                     self._step(batch)
-        except RuntimeError as fault:  # what torch raises, wherever the program stands, when a loader process dies
-            if "DataLoader worker" not in str(fault):
-                raise
-            told = str(fault).splitlines()[0]
-            raise RunError(told, "continue with --resume, perhaps with fewer data.workers") from fault
         finally:
             batches.close()
 

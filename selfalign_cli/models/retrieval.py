@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
 from selfalign_cli.encodings import Encoding, HostEncoding, ImageBatch, RetrievalVectors, TextBatch
@@ -24,8 +26,9 @@ class RetrievalModel(nn.Module):
         self.selfalign = selfalign
 
     def encode_image(self, images: ImageBatch) -> Encoding:
-        """Encode B pictures."""
-        host: HostEncoding = self.image(images)
+        """Encode B pictures; features in half precision, as a file may store them, are widened here."""
+        widened = images.features.to(next(self.image.parameters()).dtype)
+        host: HostEncoding = self.image(replace(images, features=widened))
         if self.selfalign is None:
             return Encoding(host, None, RetrievalVectors(host.pooled, _empty_block(host.pooled)))
         return Encoding(host, *self.selfalign.encode_image(host))

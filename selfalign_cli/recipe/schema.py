@@ -58,7 +58,7 @@ class DataSection(Section):
         default=None, description="Captions of the dev split that are used; null for all (D1)."
     )
     batch_size: Positive = Field(default=128, description="Pairs in one optimizer step.")
-    workers: Count = Field(default=0, description="Loader processes; 0 reads in the training process.")
+    workers: Count = Field(default=0, description="Threads that read batches ahead; 0 reads each when it is needed.")
     max_words: TokenCount | None = Field(
         default=None,
         description="Longest caption in tokens, marks included; longer ones are cut and counted. null: no limit.",

@@ -29,7 +29,7 @@ def must_go_on_to(unbroken: Path, world: World, forks: Forks, folder: Path, work
 def test_a_signal_ends_the_run_after_its_step(
     world: World, forks: Forks, unbroken: Path, tmp_path: Path, which: signal.Signals, code: int, workers: int
 ) -> None:
-    """It comes while step 5 is computed, and reaches loader processes too, as from a terminal or a job's end."""
+    """It comes while step 5 is computed, and reaches the whole group, as from a terminal or a job's end."""
     before = at_call(STEP, 5, which, group=True)
     done = forks.run("train", world.recipe, "--set", f"data.workers={workers}", cwd=tmp_path, before=before)
     done.must_refuse(f"error: stopped by {which.name}; everything up to here is saved", "--resume", code=code)
@@ -90,25 +90,3 @@ def test_ctrl_c_while_the_program_is_loaded(world: World, tmp_path: Path) -> Non
     out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out, err) == (130, "", "interrupted\n")
     assert not (tmp_path / "run").exists()
-
-
-def test_a_loader_process_that_is_killed_ends_the_run(
-    world: World, forks: Forks, unbroken: Path, tmp_path: Path
-) -> None:
-    """As the system does when memory runs out."""
-    killer = """
-import os, signal, selfalign_cli.engine.trainer as trainer
-step, calls = trainer.train_step, []
-def train_step(*positional, **named):
-    calls.append(1)
-    if len(calls) == 3:
-        for child in open(f"/proc/self/task/{os.getpid()}/children").read().split():
-            os.kill(int(child), signal.SIGKILL)
-    return step(*positional, **named)
-trainer.train_step = train_step
-"""
-    recipe = world.recipe, "--set", "data.workers=2", "--set", "data.batch_size=4"
-    done = forks.run("train", *recipe, cwd=tmp_path, before=killer)
-    done.must_refuse("DataLoader worker", "data.workers", code=1)
-    assert opened(tmp_path / "run/last.ckpt")["step"] == 2
-    assert forks.run("train", *recipe, "--resume", "--set", "optim.epochs=1", cwd=tmp_path).code == 0
