@@ -16,8 +16,8 @@ STEP_PASSES = 8
 
 
 def data_work(size: ModelSize) -> Work:
-    """Read a batch in float16 and write it in float32."""
-    return Work(bytes=float(size.batch * size.regions * size.features * (HALF + FLOAT)))
+    """Read a batch and write it, in float16."""
+    return Work(bytes=float(size.batch * size.regions * size.features * 2 * HALF))
 
 
 def image_work(size: ModelSize, *, maps: int, folded_anew: bool = False) -> Work:

@@ -157,7 +157,7 @@ def files(size: ModelSize) -> Iterator[Path]:
         folder = Path(name)
         feature_file(folder / "train.h5", size.batch, size)
         images = collate_images(FeatureFile(folder / "train.h5"), np.arange(size.batch))
-        np.save(folder / "train.npy", images.features.numpy())
+        np.save(folder / "train.npy", images.features.float().numpy())
         yield folder
 
 

@@ -10,6 +10,8 @@ from selfalign_cli.errors import DataError
 
 # Detectors round box corners to whole pixels or scale them in float32: so far may a corner lie outside.
 BOX_TOLERANCE = 1.0
+# Boxes and sizes are stored as float32.
+SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 def check_record(record: ImageRecord, feature_dim: int, dtype: str) -> None:
@@ -50,17 +52,18 @@ def _check_features(record: ImageRecord, feature_dim: int, dtype: str) -> None:
 
 
 def _check_size_and_boxes(record: ImageRecord) -> None:
-    if record.size is not None and not all(np.isfinite(side) and side > 0 for side in record.size):
+    if record.size is not None and not all(SMALLEST <= side <= LARGEST for side in record.size):
         raise record_fault(record, f"its size is {record.size}; expected a positive width and height in pixels")
     if record.boxes is None:
         return
     if record.boxes.shape != (len(record.features), 4):
         raise record_fault(record, f"boxes are {record.boxes.shape}; expected {(len(record.features), 4)}")
-    boxes: npt.NDArray[np.float64] = record.boxes.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN; said below
+        boxes: npt.NDArray[np.float64] = record.boxes.astype(np.float64)
     right, bottom = record.size if record.size is not None else (np.inf, np.inf)
     inside = (boxes[:, :2] >= -BOX_TOLERANCE).all(1) & (boxes[:, 2] <= right + BOX_TOLERANCE)
     inside &= boxes[:, 3] <= bottom + BOX_TOLERANCE
-    good = np.isfinite(boxes).all(1) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]) & inside
+    good = (np.abs(boxes) <= LARGEST).all(1) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]) & inside
     if not good.all():
         region = int(np.argmin(good))
         corners = " ".join(f"{corner:g}" for corner in boxes[region])

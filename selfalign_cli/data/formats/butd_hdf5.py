@@ -21,7 +21,7 @@ import numpy as np
 
 from selfalign_cli.data.captions import read_bytes
 from selfalign_cli.data.formats.foreign_hdf5 import dataset, names_in, opened_hdf5, whole
-from selfalign_cli.data.formats.pictures import Array, Counted, Pictures, ReadPicture, Regions
+from selfalign_cli.data.formats.pictures import Array, Counted, Pictures, ReadPicture, Regions, shown
 from selfalign_cli.data.restricted_pickle import ARRAYS, load_restricted
 from selfalign_cli.errors import DataError
 
@@ -29,6 +29,7 @@ FEATURES, BOXES, SPATIAL, POSITIONS = "image_features", "image_bb", "spatial_fea
 ROWS = "imgid2idx.pkl"
 # How far a corner may lie from where the picture's size puts it, in pixels.
 TOLERANCE = 0.5
+LARGEST_ID = 10**18
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,9 @@ def _rows(source: Path, count: int) -> dict[str, int]:
         raise DataError(f"{path} holds a {type(found).__name__}; expected a dict of picture ids and rows")
     rows: dict[str, int] = {}
     for name, row in found.items():
-        if not isinstance(name, int | str) or type(row) is not int or not 0 <= row < count:
-            raise DataError(f"{path} gives picture {name!r:.40} the row {row!r:.40}; expected 0 to {count - 1}")
+        known = isinstance(name, str) or (isinstance(name, int) and abs(name) < LARGEST_ID)
+        if not known or type(row) is not int or not 0 <= row < count:
+            raise DataError(f"{path} gives picture {shown(name)} the row {shown(row)}; expected 0 to {count - 1}")
         rows[str(name)] = row
     if len(set(rows.values())) < len(found):
         raise DataError(f"{path} gives one row to several pictures; expected every row once")
@@ -139,6 +141,7 @@ def _opened(file: h5py.File) -> dict[str, h5py.Dataset]:
     return found
 
 
+@np.errstate(all="ignore")  # damaged numbers are said below, not warned about
 def _size(boxes: Array, spatial: Array, place: str) -> tuple[float, float]:
     """Width and height of a picture, from corners in pixels and the same corners divided by them."""
     pixels, parts = boxes.astype(np.float64), spatial.astype(np.float64)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from selfalign_cli.data.captions import KARPATHY_SPLITS, SCAN_CAPTIONS, read_caption_lines, read_json
+from selfalign_cli.data.formats.pictures import shown
 from selfalign_cli.errors import DataError
 
 ONLY_SPLIT = "test"
@@ -131,7 +132,7 @@ def _listed(path: Path, rows: list[Any]) -> Iterator[CaptionedPicture]:
         image = _text(row, "image", place)
         captions = _list(row, "captions", place)
         if not captions or not all(isinstance(text, str) and text.strip() for text in captions):
-            raise DataError(f"{place} ({image}) has captions {captions!r:.80}; expected a list of texts")
+            raise DataError(f"{place} ({image}) has captions {shown(captions)}; expected a list of texts")
         names = {"image": image, "file of image": image.rsplit("/", 1)[-1]}
         yield CaptionedPicture(names, _text(row, "split", place), captions, file_name=image)
 
@@ -163,7 +164,7 @@ def _beside_ids(path: Path) -> Iterator[CaptionedPicture]:
 def _text(row: Any, key: str, place: str) -> str:
     value = row.get(key) if isinstance(row, dict) else None
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{place} has {key} {value!r:.80}; expected a text")
+        raise DataError(f"{place} has {key} {shown(value)}; expected a text")
     return value
 
 
@@ -171,14 +172,14 @@ def _name(row: Any, key: str, place: str) -> str:
     """A whole number or a text, as text."""
     value = row.get(key) if isinstance(row, dict) else None
     if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
-        raise DataError(f"{place} has {key} {value!r:.80}; expected a number or a text")
+        raise DataError(f"{place} has {key} {shown(value)}; expected a number or a text")
     return str(value)
 
 
 def _list(row: Any, key: str, place: str) -> list[Any]:
     value = row.get(key) if isinstance(row, dict) else None
     if not isinstance(value, list):
-        raise DataError(f"{place} has {key} {value!r:.80}; expected a list")
+        raise DataError(f"{place} has {key} {shown(value)}; expected a list")
     return value
 
 
@@ -187,5 +188,5 @@ def _size(row: dict[str, Any], place: str) -> tuple[float, float] | None:
         return None
     width, height = row.get("width"), row.get("height")
     if not all(isinstance(side, int | float) and 0 < side < LARGEST_SIDE for side in (width, height)):
-        raise DataError(f"{place} has width {width!r:.80} and height {height!r:.80}; expected positive numbers")
+        raise DataError(f"{place} has width {shown(width)} and height {shown(height)}; expected positive numbers")
     return float(width), float(height)  # type: ignore[arg-type]

@@ -116,8 +116,8 @@ def _rows(pictures: Pictures, wanted: list[CaptionedPicture], captions: Path) ->
     if missing:
         first = missing[0]
         raise DataError(
-            f"{captions} has captions for pictures that {pictures.source} lacks ({len(missing):,} of them); the first is "
-            f"{kind} {first.names.get(kind)} of split {first.split}",
+            f"{captions} has captions for pictures that {pictures.source} lacks ({len(missing):,} of them); "
+            f"the first is {kind} {first.names.get(kind)} of split {first.split}",
             "add the missing features, or convert some splits only with --splits",
         )
     twice, times = Counter(named).most_common(1)[0]

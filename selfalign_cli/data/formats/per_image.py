@@ -20,7 +20,17 @@ from typing import Any
 import numpy as np
 
 from selfalign_cli.data.formats.array_files import Archive, opened_npz, read_npy, read_npy_header, read_npy_object
-from selfalign_cli.data.formats.pictures import Array, Counted, Pictures, ReadPicture, Regions, reason_of
+from selfalign_cli.data.formats.pictures import (
+    Array,
+    Counted,
+    Pictures,
+    ReadPicture,
+    Regions,
+    number_of,
+    reason_of,
+    shown,
+    single,
+)
 from selfalign_cli.errors import DataError
 
 FEATURES = ("feat", "x", "z")
@@ -101,7 +111,7 @@ def _reading(files: list[Path]) -> Iterator[ReadPicture]:
         boxes = beside[path.parent]
         if boxes is None or found.boxes is not None:
             return found
-        return Regions(found.features, _boxes(read_npy(boxes / f"{path.stem}.npy")), found.size)
+        return Regions(found.features, single(read_npy(boxes / f"{path.stem}.npy")), found.size)
 
     yield read
 
@@ -116,7 +126,7 @@ def _box_folder(folder: Path) -> Path | None:
 def _read_archive(path: Path) -> Regions:
     with opened_npz(path) as archive:
         features = archive.array(_key(archive))
-        boxes = next((_boxes(archive.array(name)) for name in BOXES if name in archive.members), None)
+        boxes = next((single(archive.array(name)) for name in BOXES if name in archive.members), None)
         numbers = {
             name: _number(archive.array(name), path, name) for name in (*SIZE, COUNT) if name in archive.members
         }
@@ -145,20 +155,16 @@ def _read_array(path: Path, informed: bool) -> Regions:
     sides = [numbers[name] for name in ("image_width", "image_height") if name in numbers]
     return Regions(
         features,
-        None if boxes is None else _boxes(np.asarray(boxes)),
+        None if boxes is None else single(boxes),
         (sides[0], sides[1]) if len(sides) == 2 else None,
     )
 
 
-def _boxes(found: Array) -> Array:
-    return found.astype(np.float32)
-
-
 def _number(value: Any, path: Path, name: str) -> float:
-    found = np.asarray(value)
-    if found.size != 1 or found.dtype.kind not in "fiu" or not np.isfinite(found).all():
-        raise DataError(f"{path} has {name} {str(value)[:40]}; expected one number")
-    return float(found.reshape(-1)[0])
+    found = number_of(value)
+    if found is None:
+        raise DataError(f"{path} has {name} {shown(value)}; expected one number")
+    return found
 
 
 def _expect_count(path: Path, features: Array, said: float | None) -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from selfalign_cli.data.formats.foreign_hdf5 import dataset, names_in, opened_hdf5
-from selfalign_cli.data.formats.pictures import Counted, Pictures, ReadPicture, Regions
+from selfalign_cli.data.formats.pictures import Counted, Pictures, ReadPicture, Regions, single
 from selfalign_cli.errors import DataError
 
 FEATURES, BOXES = "_features", "_boxes"
@@ -85,8 +86,8 @@ def _reading(places: list[tuple[Path, str]], box_files: list[Path]) -> Iterator[
         yield read
 
 
-def _first_four(file: h5py.File, name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def _first_four(file: h5py.File, name: str) -> npt.NDArray[np.float32]:
     found = dataset(file, name, "fiu", 2)
     if found.shape[1] < 4:
         raise DataError(f"{file.filename} holds {found.shape} in {name}; expected boxes of four corners")
-    return np.asarray(found[:, :4], dtype=np.float32)
+    return single(found[:, :4])

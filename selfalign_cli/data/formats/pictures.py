@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from selfalign_cli.errors import DataError
@@ -122,6 +123,30 @@ def some_of(names: Sequence[str]) -> str:
     """The first few of many names, for a message."""
     shown = ", ".join(names[:SHOWN_IDS])
     return f"{shown}, …" if len(names) > SHOWN_IDS else shown
+
+
+def shown(value: object) -> str:
+    """What was found in place of something else, cut to a readable length."""
+    try:
+        return f"{value.tolist() if isinstance(value, np.ndarray) else value!r:.80}"
+    except (ValueError, RecursionError):  # a number of thousands of digits; lists in lists in lists
+        return f"something of type {type(value).__name__} that is too large to show"
+
+
+def number_of(value: object) -> float | None:
+    """One finite number: a plain one, or an array of a single one; None for anything else."""
+    if not isinstance(value, int | float | np.ndarray | np.generic):
+        return None
+    found = np.asarray(value)
+    if found.size != 1 or found.dtype.kind not in "fiu" or not np.isfinite(found).all():
+        return None
+    return float(found.reshape(-1)[0])
+
+
+def single(found: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    """Numbers as float32; what is too large for it becomes infinite, and is refused where records are checked."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(found).astype(np.float32)
 
 
 def reason_of(fault: BaseException) -> str:

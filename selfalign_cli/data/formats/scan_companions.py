@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from selfalign_cli.data.captions import read_json
 from selfalign_cli.data.formats.array_files import read_npy_object
+from selfalign_cli.data.formats.pictures import number_of, shown, single
 from selfalign_cli.errors import DataError
 
 FILE_NAMES = "id_mapping.json"
@@ -52,11 +53,10 @@ def read_pickled_sizes(path: Path, rows: int) -> SizeRows:
     sizes = np.empty((rows, 2), dtype=np.float32)
     for row, entry in enumerate(entries):
         sides = [entry.get("image_w"), entry.get("image_h")] if isinstance(entry, dict) else []
-        if len(sides) != 2 or not all(
-            isinstance(side, int | float | np.ndarray) and np.size(side) == 1 for side in sides
-        ):
-            raise DataError(f"{path}, row {row} is {entry!r:.80}; expected a dict with image_w and image_h")
-        sizes[row] = [float(np.asarray(side).reshape(-1)[0]) for side in sides]
+        numbers = [number for number in map(number_of, sides) if number is not None]
+        if len(numbers) != 2:
+            raise DataError(f"{path}, row {row} is {shown(entry)}; expected a dict with image_w and image_h")
+        sizes[row] = single(numbers)
     return SizeRows(sizes)
 
 

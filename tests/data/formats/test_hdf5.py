@@ -92,6 +92,8 @@ def test_rows_without_a_picture_are_left_out(tmp_path):
         (pickle.dumps({11: -1}), "gives picture 11 the row -1"),
         (pickle.dumps({11: "0"}), "gives picture 11 the row '0'"),
         (pickle.dumps({(1,): 0}), r"gives picture \(1,\) the row 0"),
+        (pickle.dumps({10**5000: 0}), "gives picture something of type int that is too large to show the row 0"),
+        (pickle.dumps({11: 10**5000}), "gives picture 11 the row something of type int that is too large"),
         (pickle.dumps({11: 0, 12: 0}), "gives one row to several pictures"),
         (b"", "imgid2idx.pkl is not a whole pickle"),
         (pickle.dumps({11: 0})[:-4], "imgid2idx.pkl is not a whole pickle"),
@@ -141,6 +143,8 @@ def test_no_map(tmp_path, refused):
         ("image_bb", np.ones((3, 3, 5), "f4"), r"train36.hdf5 holds \(3, 3, 5\) in image_bb; expected \(3, 3, 4\)"),
         ("image_bb", np.ones((2, 3, 4), "f4"), r"train36.hdf5 holds \(2, 3, 4\) in image_bb"),
         ("spatial_features", np.ones((3, 3, 6), "f4"), r"train36.hdf5, 0: spatial_features are not the corners"),
+        ("image_bb", np.full((3, 3, 4), 0x7FA00000, "u4").view("f4"), r"train36.hdf5, 0: spatial_features are not"),
+        ("spatial_features", np.full((3, 3, 6), np.inf, "f4"), r"train36.hdf5, 0: spatial_features are not"),
         ("spatial_features", np.zeros((3, 3, 6), "f4"), r"train36.hdf5, 0: spatial_features are not the corners"),
     ],
 )
@@ -193,6 +197,8 @@ def test_ban_with_a_picture_without_regions(tmp_path, refused):
         ("image_id", [11.5, 12, 13], "has image_id that are no whole numbers"),
         ("image_id", np.array([b"\xff", b"a", b"b"]), "has image_id that are not UTF-8"),
         ("width", [640, 640], "has 3 rows of features, and another number of boxes or sizes"),
+        ("width", [640, 640, 1e300], r"picture 13 of split test: its size is \(1e.300, 480.0\)"),
+        ("width", [640, 640, 1e-60], r"picture 13 of split test: its size is \(1e-60, 480.0\)"),
         ("width", [640, 640, -1], r"picture 13 of split test: its size is \(-1.0, 480.0\)"),
     ],
 )

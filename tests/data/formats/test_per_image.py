@@ -103,7 +103,7 @@ def test_means_in_place_of_regions(tmp_path, refused):
             r"picture 12 of split dev: it has boxes, and the",
         ),
         ({"feat": np.ones((2, 4), "f4"), "num_bbox": 3}, r"12.npz says 3 regions; the features have 2"),
-        ({"feat": np.ones((2, 4), "f4"), "image_w": [1, 2]}, r"12.npz has image_w \[1 2\]; expected one number"),
+        ({"feat": np.ones((2, 4), "f4"), "image_w": [1, 2]}, r"12.npz has image_w \[1, 2\]; expected one number"),
         ({"feat": np.ones((2, 4), "f4"), "image_w": np.nan}, r"12.npz has image_w nan; expected one number"),
         ({"feat": np.ones((2, 4), "U3")}, r"12.npz, array feat holds <U3; expected numbers"),
     ],
@@ -137,7 +137,11 @@ def test_a_pickle_that_runs_code_is_refused_unrun(tmp_path, refused):
     [
         ([1], r"12_info.npy holds a list; expected a dict"),
         ({"num_boxes": 9}, r"12_info.npy says 9 regions; the features have 2"),
-        ({"num_boxes": "x"}, r"12_info.npy has num_boxes x; expected one number"),
+        ({"num_boxes": "x"}, r"12_info.npy has num_boxes 'x'; expected one number"),
+        ({"num_boxes": [[1], [2, 3]]}, r"12_info.npy has num_boxes \[\[1\], \[2, 3\]\]; expected one number"),
+        ({"num_boxes": 10**5000}, r"12_info.npy has num_boxes something of type int that is too large to show"),
+        ({"image_width": np.array(["x"])}, r"12_info.npy has image_width \['x'\]"),
+        ({"bbox": np.full((2, 4), 1e300)}, r"picture 12 of split dev: box 0 is inf inf inf inf"),
         ({"bbox": "x"}, r"12_info.npy has a bbox of type str; expected an array"),
         (
             {"bbox": PICTURES[1].boxes[:1], "image_width": 640, "image_height": 480},

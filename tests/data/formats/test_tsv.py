@@ -123,6 +123,7 @@ def test_lxmert_has_the_height_in_front_of_the_width(tmp_path, convert):
             {"features": b64(np.full((2, 4), -np.inf, "f4"))},
             "picture 12 of split dev: region 0 holds -inf in column 0",
         ),
+        ({"boxes": b64(np.full((2, 4), 0x7FA00000, "u4"))}, "picture 12 of split dev: box 0 is nan nan nan nan"),
         ({"boxes": b64(np.full((2, 4), 9, "f4"))}, "picture 12 of split dev: box 0 is 9 9 9 9"),
         ({"boxes": b64(np.full((2, 4), [0, 0, 5, 999], "f4"))}, "box 0 is 0 0 5 999; .* inside 640 x 480"),
     ],
