@@ -1,0 +1,1 @@
+"""From captions and region features on disk to batches of tensors."""
