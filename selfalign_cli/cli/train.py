@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from selfalign_cli.cli.console import TrainingView
+from selfalign_cli.cli.interrupts import no_lost_interrupt
 from selfalign_cli.cli.options import DeviceOpt, RecipeArg, ResumeOpt, SetOpt
 
 
@@ -17,7 +18,8 @@ def train(recipe: RecipeArg, overrides: SetOpt = None, resume: ResumeOpt = False
     from selfalign_cli.recipe.load import load_recipe
 
     checked = load_recipe(recipe, overrides or [])
-    from selfalign_cli.engine.train import train_recipe
+    with no_lost_interrupt():
+        from selfalign_cli.engine.train import train_recipe
 
     with TrainingView() as view:
         train_recipe(checked, resume=resume, device=device, ui=view)

@@ -40,6 +40,8 @@ class StopRequest:
     def defer(self) -> None:
         """From now on, leave stopping to who looks at `number`."""
         self._deferred = True
+        if self.number is not None:  # somebody swallowed the first one
+            raise KeyboardInterrupt
 
     def __enter__(self) -> StopRequest:
         for number in (signal.SIGINT, signal.SIGTERM):
