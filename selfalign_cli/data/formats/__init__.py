@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfalign_cli.data.formats import (
+    apart,
     bua_tsv,
     butd_hdf5,
     lmdb,
@@ -41,7 +42,9 @@ class Reader:
 
 READERS: dict[str, Reader] = {
     "scan": Reader("a folder with SPLIT_ims.npy and SPLIT_caps.txt", scan.recognises, scan.plan_conversion),
-    "selfalign": Reader("a feature file of convert-features", own_layout.recognises, own_layout.plan_conversion),
+    "selfalign": Reader(
+        "a feature file of convert-features", apart.recognising(own_layout.recognises), own_layout.plan_conversion
+    ),
     "bua-tsv": Reader(
         "a TSV of a bottom-up-attention detector, LXMERT or ViLBERT",
         bua_tsv.recognises,
@@ -59,18 +62,18 @@ READERS: dict[str, Reader] = {
     ),
     "butd-hdf5": Reader(
         "HDF5 with image_features, beside NAME_imgid2idx.pkl",
-        butd_hdf5.recognises,
-        with_captions("butd-hdf5", butd_hdf5.open_pictures),
+        apart.recognising(butd_hdf5.recognises),
+        with_captions("butd-hdf5", apart.opening(butd_hdf5.open_pictures)),
     ),
     "nocaps-hdf5": Reader(
         "HDF5 with image_id and features",
-        nocaps_hdf5.recognises,
-        with_captions("nocaps-hdf5", nocaps_hdf5.open_pictures),
+        apart.recognising(nocaps_hdf5.recognises),
+        with_captions("nocaps-hdf5", apart.opening(nocaps_hdf5.open_pictures)),
     ),
     "picture-hdf5": Reader(
         "HDF5 with data sets ID_features, or ID, for each picture",
-        picture_hdf5.recognises,
-        with_captions("picture-hdf5", picture_hdf5.open_pictures),
+        apart.recognising(picture_hdf5.recognises),
+        with_captions("picture-hdf5", apart.opening(picture_hdf5.open_pictures)),
     ),
 }
 

@@ -27,7 +27,8 @@ MAGIC = b"\x93NUMPY"
 FETCH_AGAIN = "the file looks cut short or damaged; fetch it again"
 # Python 2 wrote long numbers as 36L.
 _HEADER = re.compile(
-    rb"\{'descr': '([<>=|]?[a-zA-Z][0-9]*)', 'fortran_order': (True|False), 'shape': \(([0-9L, ]*)\),? *\} *\n?"
+    rb"\{'descr': '([<>=|]?[a-zA-Z][0-9]*)', 'fortran_order': (True|False), "
+    rb"'shape': \(((?:[0-9]{1,18}L?, ?)*(?:[0-9]{1,18}L?)?)\),? *\} *\n?"
 )
 _LONGEST_HEADER = 10_000
 # No deflated byte stands for more than this many.
@@ -188,7 +189,7 @@ def _header(stream: IO[bytes], place: str) -> ArrayHeader:
     found = _HEADER.fullmatch(stream.read(length)) if length <= _LONGEST_HEADER else None
     if found is None:
         raise DataError(f"{place} has a header that this program does not know", FETCH_AGAIN)
-    shape = tuple(int(part.strip(b" L")) for part in found[3].split(b",") if part.strip(b" L"))
+    shape = tuple(int(part) for part in re.findall(rb"[0-9]+", found[3]))
     try:
         dtype = np.dtype(found[1].decode("ascii"))
     except (TypeError, ValueError) as fault:

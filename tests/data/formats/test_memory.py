@@ -15,7 +15,7 @@ from pathlib import Path
 from selfalign_cli.data.convert import convert_to_feature_file
 
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) // 1024
 
 def convert(folder, *sources):
     convert_to_feature_file([Path(source) for source in sources], Path(folder) / "out.h5",

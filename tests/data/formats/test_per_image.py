@@ -248,7 +248,14 @@ def test_arrays_are_read_as_numpy_reads_them(tmp_path, dtype, order, shape):
 
 
 @pytest.mark.parametrize(
-    "header", [b"{'shape': (2,)}", b"__import__('os')", b"{'descr': '<q9', 'fortran_order': False, 'shape': (2,)}"]
+    "header",
+    [
+        b"{'shape': (2,)}",
+        b"__import__('os')",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (2 4), }",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (" + 5000 * b"1" + b"), }",
+        b"{'descr': '<q9', 'fortran_order': False, 'shape': (2,)}",
+    ],
 )
 def test_headers_that_nobody_writes(tmp_path, header):
     path = tmp_path / "a.npy"
