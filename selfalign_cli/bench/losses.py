@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from selfalign_cli.bench.floors import captioning_work
-from selfalign_cli.bench.inputs import SIZES, ModelSize, caption_lengths, directions, text_batch
+from selfalign_cli.bench.inputs import SIZES, TINY, ModelSize, caption_lengths, directions, text_batch
 from selfalign_cli.bench.machine import Rates
-from selfalign_cli.bench.measure import Setting, Work, alternate, peak_extra
+from selfalign_cli.bench.measure import Sample, Setting, Work, alternate, peak_extra
 from selfalign_cli.bench.plain import captioner as plain_captioner
 from selfalign_cli.bench.plain import losses as plain
 from selfalign_cli.bench.report import Line
@@ -36,44 +36,42 @@ def run(
     Returns:
         The dimensions, and a line for each loss.
     """
-    size = SIZES[name]
+    size, large = SIZES[name], replace(SIZES[name], batch=LARGE * SIZES[name].batch)
     lines = []
-    for title, prepare, floor in (
-        ("context loss", context, context_floor),
-        ("concept loss", concept, concept_floor),
-        ("caption generator", captioning, None),
-    ):
+    for title, prepare, floor, note in TERMS:
         tell(f"{title}: forward and backward")
         ways = {way: prepare(way, size, setting) for way in ("ours", "plain")}
         if floor is not None:
             ways["floor"] = floor(size, setting)
         seconds = alternate(ways, setting)
-        memory = {way: _memory(prepare, way, size, setting) for way in ("ours", "plain")}
         least = seconds["floor"] if floor else rates.floor(captioning_work(size) * 3)
-        note = FLOORS[title]
-        lines.append(Line(title, seconds["ours"], least, seconds["plain"], memory["ours"], memory["plain"], note=note))
-    lines.append(_large_batch(size, setting, tell))
+        lines.append(Line(title, seconds["ours"], least, seconds["plain"], note=note))
+    tell(f"context loss, batch {large.batch:,}")
+    seconds = alternate({"ours": context("ours", large, setting), "floor": context_floor(large, setting)}, setting)
+    tell("memory")
+    samples = [_sample(prepare, way, size, setting) for _, prepare, _, _ in TERMS for way in ("ours", "plain")]
+    *found, of_large = peak_extra([*samples, _sample(context, "ours", large, setting)], setting)
+    lines = [
+        replace(line, memory=ours, plain_memory=theirs)
+        for line, ours, theirs in zip(lines, found[::2], found[1::2], strict=True)
+    ]
+    title, note = f"context loss, batch {large.batch:,}", "the plain version is not tried here"
+    lines.append(Line(title, seconds["ours"], seconds["floor"], memory=of_large, note=note))
     return asdict(size), lines
-
-
-FLOORS = {
-    "context loss": "floor: its product and the two of its gradient",
-    "concept loss": "floor: regions and words times prototypes, and the two products of the words' gradient",
-    "caption generator": "floor: multiply-adds of all real steps, forward and backward",
-}
 
 
 def context(way: str, size: ModelSize, setting: Setting) -> Work:
     """Context loss with region keys; gradients are made anew in every run."""
     guide = directions(size.batch, size.dim, device=setting.device).requires_grad_()
     locals_ = directions(size.batch, size.regions, size.dim, device=setting.device, seed=1).requires_grad_()
+    leaves = [guide, locals_]
     if way == "plain":
         loss = partial(plain.context_loss, guide, locals_, temperature=TEMPERATURE, negatives=size.negatives)
-        return partial(_gradients, loss, [guide, locals_])
+        return partial(_gradients, loss, leaves)
     mask = torch.ones(locals_.shape[:2], dtype=torch.bool, device=setting.device)
     same = torch.eye(size.batch, dtype=torch.bool, device=setting.device)
     options = {"temperature": TEMPERATURE, "negatives": size.negatives, "mask": mask, "same": same}
-    return partial(_gradients, partial(context_alignment_loss, guide, locals_, **options), [guide, locals_])  # type: ignore[arg-type]
+    return partial(_gradients, partial(context_alignment_loss, guide, locals_, **options), leaves)  # type: ignore[arg-type]
 
 
 def context_floor(size: ModelSize, setting: Setting) -> Work:
@@ -133,21 +131,18 @@ def captioning(way: str, size: ModelSize, setting: Setting) -> Work:
     return partial(_gradients, loss, leaves)
 
 
-def _large_batch(size: ModelSize, setting: Setting, tell: Callable[[str], None]) -> Line:
-    """The context loss on a batch the released way could not take."""
-    large = replace(size, batch=LARGE * size.batch)
-    title = f"context loss, batch {large.batch:,}"
-    tell(title)
-    ways = {"ours": context("ours", large, setting), "floor": context_floor(large, setting)}
-    seconds = alternate(ways, setting)
-    memory = _memory(context, "ours", large, setting)
-    return Line(title, seconds["ours"], seconds["floor"], memory=memory, note="the plain version is not tried here")
-
-
-def _memory(prepare: Callable[..., Work], way: str, size: ModelSize, setting: Setting) -> int:
-    return peak_extra(prepare, (way, SIZES["tiny"], setting), (way, size, setting), setting)
-
-
 def _gradients(loss: Callable[[], Tensor], leaves: list[Tensor]) -> tuple[Tensor, ...]:
     """Forward and backward; returned and dropped, as `zero_grad` does."""
     return torch.autograd.grad(loss(), leaves)
+
+
+def _sample(prepare: Callable[..., Work], way: str, size: ModelSize, setting: Setting) -> Sample:
+    """A loss whose memory is measured."""
+    return Sample(prepare, (way, TINY, setting), (way, size, setting))
+
+
+TERMS: tuple[tuple[str, Callable[..., Work], Callable[..., Work] | None, str], ...] = (
+    ("context loss", context, context_floor, "floor: its product and the two of its gradient"),
+    ("concept loss", concept, concept_floor, "floor: its products with the prototypes, and those of the gradient"),
+    ("caption generator", captioning, None, "floor: multiply-adds of all real steps, forward and backward"),
+)

@@ -3,11 +3,11 @@
 Time: the ways to one result are run in turn, A B A B, in one process, and the median of each is taken; a machine that
 slows down meanwhile slows down for all of them.
 
-Memory: each way runs once in a fresh child process, after the same work at toy size has loaded the libraries. The
-system itself keeps the highest resident memory (VmHWM); it is set back just before the work, and what it has grown by
-is what the work needs. Python's tracemalloc sees no tensor, and the maximum of getrusage cannot be set back. The
-child gives freed blocks back to the system at once, so that nothing freed earlier hides what is taken now; that costs
-time, which is why it is not timed. On a GPU the counters of torch's allocator serve.
+Memory: each way runs once in a child process, after the same work at toy size has loaded the libraries. The system
+itself keeps the highest resident memory (VmHWM); it is set back just before the work, and what it has grown by is what
+the work needs. Python's tracemalloc sees no tensor, and the maximum of getrusage cannot be set back. The child gives
+freed blocks back to the system at once, so that nothing freed earlier hides what is taken now; that costs time, which
+is why it is not timed. On a GPU the counters of torch's allocator serve.
 """
 
 from __future__ import annotations
@@ -145,16 +145,24 @@ def in_child(task: Callable[..., Any], *arguments: object) -> Any:
         child.join()
 
 
-def peak_extra(prepare: Callable[..., Work], toy: Sequence[object], real: Sequence[object], setting: Setting) -> int:
-    """Bytes that a piece of work needs beyond its inputs, at its highest.
+@dataclass(frozen=True)
+class Sample:
+    """A piece of work whose memory is measured.
 
-    Args:
+    Attributes:
         prepare: function of a module; makes the inputs and returns the work.
         toy: arguments for the warm-up.
         real: arguments for what is measured.
-        setting: threads and device.
     """
-    found: int = in_child(_peak_extra, prepare, tuple(toy), tuple(real), setting)
+
+    prepare: Callable[..., Work]
+    toy: tuple[object, ...]
+    real: tuple[object, ...]
+
+
+def peak_extra(samples: Sequence[Sample], setting: Setting) -> list[int]:
+    """Bytes that each piece of work needs beyond its inputs, at its highest; one after the other, in one child."""
+    found: list[int] = in_child(_peaks, list(samples), setting)
     return found
 
 
@@ -165,14 +173,15 @@ def give_freed_memory_back() -> None:
         mallopt(MMAP_THRESHOLD, 1 << 16)
 
 
-def _peak_extra(
-    prepare: Callable[..., Work], toy: tuple[object, ...], real: tuple[object, ...], setting: Setting
-) -> int:
+def _peaks(samples: list[Sample], setting: Setting) -> list[int]:
     setting.enter()
     give_freed_memory_back()
-    prepare(*toy)()
-    work = prepare(*real)
-    memory = Memory(setting.device)
+    return [_peak(sample, Memory(setting.device), setting) for sample in samples]
+
+
+def _peak(sample: Sample, memory: Memory, setting: Setting) -> int:
+    sample.prepare(*sample.toy)()
+    work = sample.prepare(*sample.real)
     before = memory.reset()
     work()
     setting.wait()

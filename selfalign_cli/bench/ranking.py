@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 from selfalign_cli.bench import inputs
 from selfalign_cli.bench.floors import image_work
 from selfalign_cli.bench.machine import Rates
-from selfalign_cli.bench.measure import Setting, Work, alternate, peak_extra, seconds_of
+from selfalign_cli.bench.measure import Sample, Setting, Work, alternate, peak_extra, seconds_of
 from selfalign_cli.bench.plain import ranking as plain
 from selfalign_cli.bench.plain import vsrn as plain_vsrn
 from selfalign_cli.bench.report import Line
@@ -63,6 +63,12 @@ def run(
     """
     single, multiple = SIZES[name]
     lines = [_single(single, setting, tell), *_multiple(multiple, setting, tell)]
+    tell("memory of ranking")
+    samples = [
+        Sample(rank, (toy, setting), (size, setting)) for toy, size in zip(SIZES["tiny"], SIZES[name], strict=True)
+    ]
+    found = peak_extra(samples, setting)
+    lines = [*(replace(line, memory=extra) for line, extra in zip(lines, found, strict=False)), *lines[len(found) :]]
     lines += _encoder(inputs.SIZES[name], setting, rates, tell)
     return {"one_view": asdict(single), "several_views": asdict(multiple)}, lines
 
@@ -108,10 +114,9 @@ def _single(size: RankingSize, setting: Setting, tell: Callable[[str], None]) ->
     tell(title)
     seconds = alternate({"ours": rank(size, setting), "floor": bare_product(size, setting)}, setting)
     plain_seconds = _plain_ranking(size, setting)
-    memory = peak_extra(rank, (SIZES["tiny"][0], setting), (size, setting), setting)
     part = min(SLICE, size.images)
     note = f"both directions; floor: blocked product; plain extrapolated from {part} of {size.images:,} pictures"
-    return Line(title, seconds["ours"], seconds["floor"], plain_seconds, memory, note=note)
+    return Line(title, seconds["ours"], seconds["floor"], plain_seconds, note=note)
 
 
 def _plain_ranking(size: RankingSize, setting: Setting) -> float:
@@ -135,10 +140,9 @@ def _multiple(size: RankingSize, setting: Setting, tell: Callable[[str], None]) 
     tell(title)
     seconds = alternate({"ours": rank(size, setting), "floor": bare_product(size, setting)}, setting)
     plain_seconds = _plain_views(size, setting)
-    memory = peak_extra(rank, (SIZES["tiny"][1], setting), (size, setting), setting)
     part = min(10 * SLICE, size.captions)
     note = f"both directions; floor: its products; plain: scores alone, extrapolated from {part:,} captions"
-    ranks = Line(title, seconds["ours"], seconds["floor"], plain_seconds, memory, note=note)
+    ranks = Line(title, seconds["ours"], seconds["floor"], plain_seconds, note=note)
     split, whole = (size.views * size.pooled + size.context, size.views * (size.pooled + size.context))
     scores = alternate({"ours": scored(size, setting), "plain": scored(size, setting, joined=True)}, setting)
     note = f"multiply-adds a pair: {split:,} (context once) against {whole:,} (context in every view)"

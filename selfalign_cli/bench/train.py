@@ -55,10 +55,8 @@ def run(
     with files(size) as folder:
         tell("training steps: ours and plain in turn")
         seconds = _timed({way: make_step(way, size, setting, folder) for way in ("ours", "plain")}, setting)
-        memory = {}
-        for way in ("ours", "plain"):
-            tell(f"memory of a step: {way}")
-            memory[way] = in_child(step_memory, way, name, setting, folder)
+        tell("memory of a step")
+        memory = in_child(step_memories, name, setting, folder)
     least = {part: rates.floor(work) for part, work in _works(size).items()}
     lines = [
         Line(
@@ -167,13 +165,18 @@ def plain_images(mapped: npt.NDArray[np.float32]) -> ImageBatch:
     return ImageBatch(features, torch.ones(features.shape[:2], dtype=torch.bool), torch.arange(len(features)))
 
 
-def step_memory(way: str, name: str, setting: Setting, folder: Path) -> dict[str, tuple[int, int]]:
-    """Bytes of each part of a step: the most it needed beyond what was there, and what it left behind.
-
-    Runs in a process of its own; the entry `step` is the whole. A warm-up at toy size comes first.
-    """
+def step_memories(name: str, setting: Setting, folder: Path) -> dict[str, dict[str, tuple[int, int]]]:
+    """Our step and the plain one, in a process of their own."""
     setting.enter()
     give_freed_memory_back()
+    return {way: _step_memory(way, name, setting, folder) for way in ("ours", "plain")}
+
+
+def _step_memory(way: str, name: str, setting: Setting, folder: Path) -> dict[str, tuple[int, int]]:
+    """Bytes of each part of a step: the most it needed beyond what was there, and what it left behind.
+
+    The entry `step` is the whole. A warm-up at toy size comes first.
+    """
     with files(SIZES["tiny"]) as toy:
         make_step(way, SIZES["tiny"], setting, toy)(plain.no_mark)
     step = make_step(way, SIZES[name], setting, folder)

@@ -1,7 +1,6 @@
 """A TensorBoard event file, written line by line.
 
-`torch.utils.tensorboard` writes from a thread: a full disk would end in a traceback there, and loader processes would
-be forked beside it.
+`torch.utils.tensorboard` writes from a thread, where a full disk would end in a traceback.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class MetricsLog:
     def _lock(self) -> None:
         """Keep a second process out of the folder, for as long as this one lives."""
         try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # POSIX: loader processes do not inherit it
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # POSIX: ends with the process, however that ends
         except OSError as fault:
             if fault.errno in (errno.EACCES, errno.EAGAIN):  # any other says that the disk knows no locks
                 self._file.close()

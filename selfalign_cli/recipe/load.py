@@ -117,7 +117,7 @@ def with_compat(recipe: Recipe, preset: Preset) -> Recipe:
 def recipe_hash(recipe: Recipe) -> str:
     """Eight hexadecimal digits that change when, and only when, a key changes that can move a number.
 
-    Folders, files, logging and loader processes are left out; of BERT only the last part of its name counts.
+    Folders, files, logging and reading ahead are left out; of BERT only the last part of its name counts.
     """
     tree = recipe.model_dump()
     for section, *key in NOT_HASHED:

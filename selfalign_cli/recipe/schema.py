@@ -25,6 +25,7 @@ Positive = Annotated[int, Field(ge=1, le=LARGEST)]
 Count = Annotated[int, Field(ge=0, le=LARGEST)]
 TokenCount = Annotated[int, Field(ge=3, le=LARGEST)]
 Rate = Annotated[float, Field(gt=0)]
+StepSize = Annotated[float, Field(gt=0, le=1e30)]  # torch's Adam breaks down where float32 ends
 Factor = Annotated[float, Field(gt=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 Entropy = Annotated[float, Field(ge=0.012)]  # exp(1 / epsilon) overflows float32 below 0.0113
@@ -215,8 +216,8 @@ class LossSection(Section):
 class OptimSection(Section):
     """Adam, step decay and clipping."""
 
-    learning_rate: Rate = Field(default=2.0e-4, description="Start value of Adam's step size.")
-    bert_learning_rate: Rate | None = Field(
+    learning_rate: StepSize = Field(default=2.0e-4, description="Start value of Adam's step size.")
+    bert_learning_rate: StepSize | None = Field(
         default=None, description="Step size of BERT when model.finetune_bert is true; null for learning_rate."
     )
     epochs: Positive = Field(default=30, description="Passes over the training captions.")

@@ -45,9 +45,9 @@ def test_a_bench_runs(name: str) -> None:
 
 
 def test_a_table_is_printed() -> None:
-    result = CliRunner().invoke(app, ["bench", "losses", "--size", "tiny"])
+    result = CliRunner().invoke(app, ["bench", "search", "--size", "tiny"])
     assert result.exit_code == 0, result.output
-    assert "concept loss" in result.stdout
+    assert "whole query" in result.stdout
     assert "plain / ours" in result.stdout
 
 

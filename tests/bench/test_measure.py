@@ -10,7 +10,7 @@ import torch
 from selfalign_cli.bench.floors import image_training_work, image_work
 from selfalign_cli.bench.inputs import TINY
 from selfalign_cli.bench.machine import Rates, Work, product
-from selfalign_cli.bench.measure import Memory, Setting, alternate, in_child, peak_extra
+from selfalign_cli.bench.measure import Memory, Sample, Setting, alternate, in_child, peak_extra
 from selfalign_cli.bench.report import COLUMNS, MIB, Line
 from selfalign_cli.errors import RunError
 
@@ -30,8 +30,9 @@ def prepare(held: int, taken: int):
 
 def test_memory_of_a_child_is_counted_beyond_its_inputs() -> None:
     """Two arrays of 64 MiB at a time, whatever the inputs; a few MiB of libraries may come on top."""
-    extra = peak_extra(prepare, (1, 1), (200, 64), SETTING)
-    assert 120 * MIB < extra < 160 * MIB
+    first, second = peak_extra([Sample(prepare, (1, 1), (200, 64)), Sample(prepare, (1, 1), (1, 16))], SETTING)
+    assert 120 * MIB < first < 160 * MIB
+    assert 28 * MIB < second < 60 * MIB
 
 
 def test_the_peak_can_be_set_back() -> None:

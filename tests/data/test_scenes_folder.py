@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import errno
 import hashlib
 import json
@@ -106,22 +105,9 @@ def test_karpathy_json_holds_the_same_captions(made):
     assert [s["sentid"] for s in sentences] == list(range(sum(summary.captions.values())))
     assert all(image["sentids"] == [s["sentid"] for s in image["sentences"]] for image in images)
     assert {len(image["sentences"]) for image in images} == {5, 6}
-    assert all(" ".join(s["tokens"]) == s["raw"].replace(",", "") for s in sentences)
     for split, name in (("train", "train"), ("dev", "val"), ("test", "test")):
         mine = [s["raw"] for image in images if image["split"] == name for s in image["sentences"][:5]]
         assert mine == (folder / f"{split}_caps.txt").read_text(encoding="utf-8").splitlines()
-
-
-def test_tsv_holds_the_same_regions(made):
-    folder, _ = made
-    rows = [line.split("\t") for line in (folder / "test_regions.tsv").read_text().splitlines()]
-    assert [row[0] for row in rows] == (folder / "test_ids.txt").read_text().split()
-    assert {tuple(row[1:4]) for row in rows} == {("64", "64", str(REGIONS))}
-    boxes, features = (
-        np.stack([np.frombuffer(base64.b64decode(row[i]), "<f4").reshape(REGIONS, -1) for row in rows]) for i in (4, 5)
-    )
-    assert (boxes == np.load(folder / "test_boxes.npy")).all()
-    assert (features == np.load(folder / "test_ims.npy")).all()
 
 
 def test_progress_counts_to_the_end(tmp_path):

@@ -17,6 +17,11 @@ def tensors_of(tree: object) -> list[torch.Tensor]:
     return [tensor for part in inside for tensor in tensors_of(part)]
 
 
+def test_a_learning_rate_beyond_float32_is_refused(world: World, forks: Forks, tmp_path: Path) -> None:
+    done = forks.run("train", world.recipe, "--set", "optim.learning_rate=1.0e+38", cwd=tmp_path)
+    done.must_refuse("--set optim.learning_rate=1.0e+38: expected at most 1e+30")
+
+
 @pytest.mark.parametrize("every", [1, 100])
 def test_a_loss_that_is_not_finite_stops_the_run(world: World, forks: Forks, tmp_path: Path, every: int) -> None:
     """A step of 1e30 leaves finite weights that no step can be computed with. Looked at in every step, or late."""

@@ -37,8 +37,9 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-@pytest.mark.parametrize("room", [0.0, 0.7, 1.5, 2.2])
-@pytest.mark.parametrize("tensorboard", ["false", "true"])
+@pytest.mark.parametrize(
+    ("room", "tensorboard"), [(0.0, "false"), (0.7, "false"), (0.7, "true"), (1.5, "true"), (2.2, "false")]
+)
 def test_a_full_disk(world: World, forks: Forks, unbroken: Path, disk: Disk, room: float, tensorboard: str) -> None:
     """Room for so many checkpoints; then, with more room, the run goes on as if nothing had been.
 

@@ -55,10 +55,10 @@ def test_killed_and_resumed(world: World, forks: Forks, unbroken: Path, tmp_path
 
 
 @pytest.mark.parametrize("instant", ["in the middle of an epoch", "in a validation", "in the second epoch"])
-def test_killed_and_resumed_with_loader_processes(
+def test_killed_and_resumed_while_threads_read_ahead(
     world: World, forks: Forks, unbroken: Path, tmp_path: Path, instant: str
 ) -> None:
-    """The loader must not draw from the random numbers that dropout draws from."""
+    """Batches that were read and not used are read again; nobody draws from the random numbers of dropout."""
     function, call, after = INSTANTS[instant]
     killer = at_call(function, call, SIGKILL, after=after)
     killed = forks.run("train", world.recipe, "--set", "data.workers=2", cwd=tmp_path, before=killer)

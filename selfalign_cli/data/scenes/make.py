@@ -25,7 +25,6 @@ from selfalign_cli.data.scenes.write import (
     write_picture,
     write_scan,
     write_text,
-    write_tsv,
 )
 from selfalign_cli.errors import DataError
 
@@ -123,7 +122,6 @@ def write_folder(folder: Path, target: Path, train_images: int, seed: int, progr
         write_scan(folder, splits[-1])
         first += len(scenes)
     write_karpathy(folder / "dataset_scenes.json", splits)
-    write_tsv(folder / "test_regions.tsv", splits[-1])
     write_text(folder / "README.txt", readme(seed, train_images, {s.name: len(s.ids) for s in splits}))
     return SceneSummary(
         folder=target,

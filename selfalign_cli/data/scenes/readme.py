@@ -44,7 +44,6 @@ Files
   SPLIT_caps.txt               captions, UTF-8, five lines a picture
   SPLIT_ids.txt                picture numbers, one line a picture
   dataset_scenes.json          all captions as in Karpathy's files; the dev split is called val there
-  test_regions.tsv             regions of the test split as bottom-up-attention writes them
 
 Regions
   {regions} a picture: each object, one or two of them again, two pairs of neighbours, and random pieces of the

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -72,14 +71,17 @@ def write_scan(folder: Path, split: SplitRecords) -> None:
 
 
 def write_karpathy(path: Path, splits: Sequence[SplitRecords]) -> None:
-    """Write all captions as one JSON of the kind of `dataset_flickr30k.json`; the dev split is called val there."""
+    """Write all captions as one JSON of the kind of `dataset_flickr30k.json`; the dev split is called val there.
+
+    Its `tokens` are left out: nothing reads them, and `raw` says it all.
+    """
     images: list[dict[str, object]] = []
     sentence_id = 0
     for split in splits:
         for image_id, captions in zip(split.ids, split.captions, strict=True):
             sentences = [
-                {"tokens": text.replace(",", "").split(), "raw": text, "imgid": image_id, "sentid": sentence_id + i}
-                for i, text in enumerate(captions)
+                {"raw": text, "imgid": image_id, "sentid": number}
+                for number, text in enumerate(captions, start=sentence_id)
             ]
             images.append(
                 {
@@ -92,15 +94,6 @@ def write_karpathy(path: Path, splits: Sequence[SplitRecords]) -> None:
             )
             sentence_id += len(captions)
     write_text(path, json.dumps({"images": images, "dataset": "scenes"}, separators=(",", ":")) + "\n")
-
-
-def write_tsv(path: Path, split: SplitRecords) -> None:
-    """Write bottom-up-attention rows: image_id, image_w, image_h, num_boxes, boxes, features (base64 float32)."""
-    lines = []
-    for image_id, boxes, features in zip(split.ids, split.boxes, split.features, strict=True):
-        coded = [base64.b64encode(array.astype("<f4").tobytes()).decode() for array in (boxes, features)]
-        lines.append("\t".join([str(image_id), str(CANVAS), str(CANVAS), str(len(boxes)), *coded]) + "\n")
-    write_text(path, "".join(lines))
 
 
 def write_text(path: Path, text: str) -> None:
