@@ -10,24 +10,29 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "selfalign_cli"
 FILES = sorted(PACKAGE.rglob("*.py"))
-EVERYWHERE = {"errors"}
+EVERYWHERE = {"errors", "launch"}
 HEAVY = {"torch", "transformers", "tokenizers", "h5py", "nltk", "numpy", "PIL", "safetensors", "pyarrow"}
-INSIDE_A_COMMAND = {"bench", "engine", "data", "metrics", "recipe"}
+INSIDE_A_COMMAND = {"bench", "engine", "data", "metrics", "recipe", "parallel"}
 
 # folder or file: parts of this package it may import, packages of others
 OURS = {
-    "cli": {"cli", "bench", "recipe", "data", "engine", "metrics"},
+    "cli": {"cli", "bench", "recipe", "data", "engine", "metrics", "parallel"},
     "bench": {"bench", "engine", "recipe", "data", "models", "losses", "metrics", "encodings", "similarity"},
-    "engine": {"engine", "recipe", "data", "models", "losses", "metrics", "encodings", "similarity", "bert_folder"},
+    "engine": {
+        *("engine", "recipe", "data", "models", "losses", "metrics", "encodings", "similarity", "bert_folder"),
+        "parallel",
+    },
     "recipe": {"recipe"},
     "data": {"data", "encodings", "bert_folder"},
-    "models": {"models", "encodings", "bert_folder"},
+    "models": {"models", "encodings", "bert_folder", "parallel"},
     "losses": {"losses", "models", "encodings", "similarity"},  # models: layers with parameters that only a loss has
     "metrics": {"metrics", "similarity", "encodings"},
     "encodings.py": set(),
     "similarity.py": {"encodings"},
     "bert_folder.py": set(),
     "errors.py": set(),
+    "launch.py": set(),
+    "parallel.py": set(),
     "__init__.py": set(),
     "__main__.py": {"cli"},
 }
@@ -39,6 +44,8 @@ THEIRS = {
     "metrics": {"torch", "numpy"},
     "encodings.py": {"torch"},
     "similarity.py": {"torch"},
+    "launch.py": set(),
+    "parallel.py": {"torch"},
     "errors.py": set(),
     "__init__.py": set(),
     "__main__.py": set(),

@@ -28,6 +28,7 @@ from selfalign_cli.cli import (
 )
 from selfalign_cli.cli.console import show_error, show_message, write
 from selfalign_cli.errors import RunError, SelfAlignError
+from selfalign_cli.launch import is_first
 
 USAGE_ERROR: Any = typer.BadParameter.__bases__[0]
 """What Typer raises for wrong options and arguments; it has no public name of its own."""
@@ -140,6 +141,8 @@ def main() -> None:
     """Run the `selfalign` command: what the console script and `python -m selfalign_cli` call."""
     if sys.stdout is None or sys.stderr is None:  # started with a closed stream: let prints go nowhere
         sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))
+    if not is_first():
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - to the end of the process
     try:
         app(prog_name="selfalign")
     finally:

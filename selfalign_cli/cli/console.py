@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
 from selfalign_cli.errors import SelfAlignError
+from selfalign_cli.launch import launched
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -41,10 +42,17 @@ def printable(text: str) -> str:
 
 
 def show_error(error: SelfAlignError) -> None:
-    """Print `error: …` and, when there is one, `hint: …` on stderr."""
-    write(sys.stderr, f"error: {printable(error.message)}")
+    """Print `error: …` and, when there is one, `hint: …` on stderr; of several processes, one does."""
+    stream = sys.stderr
+    if launched():
+        from selfalign_cli.parallel import may_speak
+
+        if not may_speak(error):
+            return
+        stream = sys.__stderr__ or stream
+    write(stream, f"error: {printable(error.message)}")
     if error.hint:
-        write(sys.stderr, f"hint: {printable(error.hint)}")
+        write(stream, f"hint: {printable(error.hint)}")
 
 
 def show_message(text: str) -> None:

@@ -22,6 +22,7 @@ from selfalign_cli.cli.options import (
     newest_checkpoint,
 )
 from selfalign_cli.errors import RecipeError
+from selfalign_cli.launch import is_first
 
 WeightsOpt = Annotated[
     str | None,
@@ -84,6 +85,8 @@ def evaluate(
         device=device,
         say=show_message,
     )
+    if not is_first():
+        return
     if metrics is not None:
         scored = with_eccv(scored, metrics)
     if details:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from selfalign_cli.errors import DataError
 
 Rows = npt.NDArray[np.int64]
 
+EVERYTHING = slice(None)
 BATCHES_AHEAD = 2
 """Batches that each worker prepares before they are asked for."""
 
@@ -72,12 +73,13 @@ class PairDataset(Dataset[tuple[int, npt.NDArray[np.int32]]]):
         return collate_pairs(self, indices)
 
 
-def collate_images(file: FeatureFile, rows: npt.ArrayLike) -> ImageBatch:
-    """Copy the regions of some pictures out of the file, zero-padded to the largest number of regions.
+def collate_images(file: FeatureFile, rows: npt.ArrayLike, regions: int | None = None) -> ImageBatch:
+    """Copy the regions of some pictures out of the file, zero-padded.
 
     Args:
         file: the feature file.
         rows: (B,) image rows.
+        regions: places for each picture; None for the largest number of regions.
 
     Returns:
         Features in the type that the file stores (the model widens them); boxes and sizes when the file has them.
@@ -87,29 +89,35 @@ def collate_images(file: FeatureFile, rows: npt.ArrayLike) -> ImageBatch:
     """
     rows = np.asarray(rows, dtype=np.int64)
     counts = file.offsets[rows + 1] - file.offsets[rows]
-    features = _padded(counts, file.feature_dim, getattr(torch, file.dtype))
+    places = int(counts.max(initial=0)) if regions is None else regions
+    features = _padded(counts, places, file.feature_dim, getattr(torch, file.dtype))
     file.fill_regions(rows, features.numpy())
     _expect_finite(file, rows, features.numpy())
-    boxes = _padded(counts, 4, torch.float32) if file.has_boxes else None
+    boxes = _padded(counts, places, 4, torch.float32) if file.has_boxes else None
     if boxes is not None:
         file.fill_boxes(rows, boxes.numpy())
-    mask = torch.arange(features.shape[1]) < torch.from_numpy(counts)[:, None]
+    mask = torch.arange(places) < torch.from_numpy(counts)[:, None]
     size = None if file.image_size is None else torch.from_numpy(file.image_size[rows])
     return ImageBatch(features, mask, torch.from_numpy(rows.copy()), boxes, size)
 
 
-def collate_pairs(dataset: PairDataset, indices: npt.ArrayLike, width: int | None = None) -> PairBatch:
+def collate_pairs(
+    dataset: PairDataset, indices: npt.ArrayLike, width: int | None = None, share: slice = EVERYTHING
+) -> PairBatch:
     """Collate pairs of a split, sorted by caption length, longest first, equals in the given order.
 
     Args:
         dataset: the pairs.
         indices: (B,) numbers of pairs in the data set.
         width: columns of the captions; None for the longest.
+        share: rows of the sorted batch to read; they are padded as in the whole batch.
     """
     indices = np.asarray(indices, dtype=np.int64)
-    indices = indices[np.argsort(-dataset.tokens.lengths(indices), kind="stable")]
-    texts = dataset.tokens.batch(indices, width)
-    images = collate_images(dataset.file, dataset.images[indices])
+    lengths, rows = dataset.tokens.lengths(indices), dataset.images[indices]
+    regions = int((dataset.file.offsets[rows + 1] - dataset.file.offsets[rows]).max(initial=0))
+    indices = indices[np.argsort(-lengths, kind="stable")][share]
+    texts = dataset.tokens.batch(indices, int(lengths.max(initial=0)) if width is None else width)
+    images = collate_images(dataset.file, dataset.images[indices], regions)
     return PairBatch(images, texts, torch.from_numpy(dataset.captions[indices]))
 
 
@@ -132,6 +140,7 @@ def pair_batches(
     start_step: int = 0,
     workers: int = 0,
     width: int | None = None,
+    share: slice = EVERYTHING,
 ) -> Generator[PairBatch, None, None]:
     """One epoch of shuffled training batches; the last one may be smaller.
 
@@ -144,6 +153,7 @@ def pair_batches(
         workers: threads that read ahead; 0 for none. The batches are the same. Reading leaves Python's lock to others,
             so threads do what processes would, without copies between them.
         width: columns of the captions; None for the longest of each batch.
+        share: rows of each sorted batch to read: those of one of several processes.
 
     Raises:
         RunError: the file was replaced or cut short.
@@ -151,7 +161,7 @@ def pair_batches(
     """
     order = epoch_order(len(dataset), seed, epoch).numpy()
     steps = [order[start : start + batch_size] for start in range(0, len(order), batch_size)][start_step:]
-    collate = partial(collate_pairs, dataset, width=width)
+    collate = partial(collate_pairs, dataset, width=width, share=share)
     if workers == 0:
         yield from map(collate, steps)
         return
@@ -169,18 +179,10 @@ def pair_batches(
                 batch.cancel()
 
 
-def image_batches(file: FeatureFile, rows: npt.ArrayLike, batch_size: int) -> Iterator[ImageBatch]:
-    """Pictures in the given order, for evaluation."""
-    rows = np.asarray(rows, dtype=np.int64)
-    for start in range(0, len(rows), batch_size):
-        yield collate_images(file, rows[start : start + batch_size])
-
-
-def _padded(counts: Rows, width: int, dtype: torch.dtype) -> Tensor:
-    """Room for a batch (B, largest count, width); zeros only where something stays unfilled."""
-    longest = int(counts.max(initial=0))
-    make = torch.empty if bool((counts == longest).all()) else torch.zeros
-    return make(len(counts), longest, width, dtype=dtype)
+def _padded(counts: Rows, places: int, width: int, dtype: torch.dtype) -> Tensor:
+    """Room for a batch (B, places, width); zeros only where something stays unfilled."""
+    make = torch.empty if bool((counts == places).all()) else torch.zeros
+    return make(len(counts), places, width, dtype=dtype)
 
 
 def _expect_finite(file: FeatureFile, rows: Rows, features: npt.NDArray[Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -102,12 +102,3 @@ def collate_texts(captions: Sequence[npt.ArrayLike], width: int | None = None) -
     for number, row in enumerate(rows):
         ids[number, : len(row)] = row
     return TextBatch(torch.from_numpy(ids), torch.from_numpy(np.arange(ids.shape[1]) < lengths[:, None]))
-
-
-def text_batches(
-    tokens: TokenTable, rows: npt.ArrayLike, batch_size: int, width: int | None = None
-) -> Iterator[TextBatch]:
-    """Captions in the given order, for evaluation; every batch is as wide as its longest caption, or `width`."""
-    rows = np.asarray(rows, dtype=np.int64)
-    for start in range(0, len(rows), batch_size):
-        yield tokens.batch(rows[start : start + batch_size], width)

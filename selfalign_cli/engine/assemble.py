@@ -14,6 +14,7 @@ from selfalign_cli.data.vocab import Vocabulary
 from selfalign_cli.engine.build import build_model
 from selfalign_cli.engine.checkpoint import Checkpoint, load_state
 from selfalign_cli.errors import CheckpointError, DataError, RecipeError
+from selfalign_cli.launch import launched, local_number
 from selfalign_cli.models.retrieval import RetrievalModel
 from selfalign_cli.recipe.schema import CameraSection, Recipe
 
@@ -141,4 +142,9 @@ def choose_device(name: str) -> torch.device:
         raise RecipeError(
             "--device cuda: this torch sees no CUDA device", "use --device auto, or install a CUDA build of torch"
         )
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    if launched():
+        torch.cuda.set_device(local_number())
+        return torch.device("cuda", local_number())
+    return torch.device("cuda")

@@ -10,9 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from selfalign_cli import parallel
 from selfalign_cli.data.features import FeatureFile
-from selfalign_cli.data.pairs import image_batches
-from selfalign_cli.data.token_table import TokenTable, text_batches
+from selfalign_cli.data.pairs import collate_images
+from selfalign_cli.data.token_table import TokenTable
 from selfalign_cli.encodings import Encoding, RetrievalVectors
 from selfalign_cli.errors import DataError
 from selfalign_cli.models.retrieval import RetrievalModel
@@ -98,7 +99,7 @@ def encode_split(
     device: torch.device | str = "cpu",
     progress: Callable[[int], None] | None = None,
 ) -> tuple[RetrievalVectors, RetrievalVectors]:
-    """Encode a split in evaluation mode; the model's mode is restored.
+    """Encode a split in evaluation mode; the model's mode is restored. Several processes take the batches in turn.
 
     Args:
         model: the model, on `device`.
@@ -118,30 +119,44 @@ def encode_split(
     try:
         rows = np.arange(len(data.captions))
         order = np.argsort(data.tokens.lengths(rows), kind="stable") if by_length else rows
-        images = (model.encode_image(batch.to(device)) for batch in image_batches(data.file, data.images, batch_size))
-        texts = (model.encode_text(b.to(device)) for b in text_batches(data.tokens, order, batch_size, width))
-        image_vectors = _collect(images, np.arange(len(data.images)), progress)
-        return image_vectors, _collect(texts, order, progress)
+        pictures, captions = _batches(np.arange(len(data.images)), batch_size), _batches(order, batch_size)
+        images = (model.encode_image(collate_images(data.file, data.images[b]).to(device)) for b in pictures)
+        texts = (model.encode_text(data.tokens.batch(b, width).to(device)) for b in captions)
+        image_vectors = _collect(images, pictures, len(data.images), progress)
+        return image_vectors, _collect(texts, captions, len(data.captions), progress)
     finally:
         model.train(was_training)
 
 
-def _collect(encodings: Iterator[Encoding], order: Rows, progress: Callable[[int], None] | None) -> RetrievalVectors:
-    """Put the vectors of batch after batch into the rows that `order` names."""
-    pooled: Tensor | None = None
-    shared = torch.empty(0)
-    done = 0
-    for encoding in encodings:
-        vectors = encoding.vectors
-        if pooled is None:
-            pooled = torch.empty(len(order), *vectors.pooled.shape[1:])
-            shared = torch.empty(len(order), vectors.shared.shape[1])
-        rows = torch.from_numpy(order[done : done + len(vectors.pooled)])
-        pooled[rows] = vectors.pooled.float().cpu()
-        shared[rows] = vectors.shared.float().cpu()
-        done += len(rows)
+def _batches(order: Rows, batch_size: int) -> list[Rows]:
+    """Rows cut into batches: those that this process encodes."""
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)][parallel.dealt()]
+
+
+def _collect(
+    encodings: Iterator[Encoding], batches: list[Rows], total: int, progress: Callable[[int], None] | None
+) -> RetrievalVectors:
+    """Put the vectors of each batch into its rows of the whole, those of the other processes too."""
+    if total == 0:
+        raise DataError("the split is empty: there is nothing to encode")
+    whole: tuple[Tensor, Tensor] | None = None
+    for rows, encoding in zip(batches, encodings, strict=True):
+        parts = encoding.vectors.pooled, encoding.vectors.shared
+        if whole is None:
+            whole = _room(total, parts[0].shape[1:]), _room(total, parts[1].shape[1:])
+        for room, part in zip(whole, parts, strict=True):
+            room[torch.from_numpy(rows)] = part.float().cpu()
         if progress is not None:
             progress(len(rows))
-    if pooled is None:
-        raise DataError("the split is empty: there is nothing to encode")
-    return RetrievalVectors(pooled, shared)
+    if parallel.world() > 1:
+        shapes = parallel.collected(None if whole is None else [room.shape[1:] for room in whole])
+        known = next(shape for shape in shapes if shape is not None)
+        whole = whole or (_room(total, known[0]), _room(total, known[1]))
+        parallel.add_up([room.view(torch.int32) for room in whole])  # as bits: adding zeros would turn -0.0 into 0.0
+    assert whole is not None
+    return RetrievalVectors(*whole)
+
+
+def _room(total: int, shape: torch.Size) -> Tensor:
+    """Zeros: rows of other processes are added to them."""
+    return torch.zeros(total, *shape)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from selfalign_cli import parallel
 from selfalign_cli.engine.assemble import choose_device
 from selfalign_cli.engine.embed import embed_checkpoint
 from selfalign_cli.engine.embeddings import EmbeddingFile, is_embedding_file, read_embeddings
@@ -88,14 +89,15 @@ def score_files(
     """
     _check_weights(weights, len(paths))
     place = choose_device(device)
-    parts = [
-        read_embeddings(path)
-        if is_embedding_file(path)
-        else embed_checkpoint(
-            path, data=data, split=split, batch_size=batch_size, compat=compat, device=place, say=say
-        )
-        for path in paths
-    ]
+    with parallel.joined():
+        parts = [
+            read_embeddings(path)
+            if is_embedding_file(path)
+            else embed_checkpoint(
+                path, data=data, split=split, batch_size=batch_size, compat=compat, device=place, say=say
+            )
+            for path in paths
+        ]
     for path, part in zip(paths, parts, strict=True):
         _check_ensemble(paths[0], parts[0], path, part)
     first = parts[0]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from selfalign_cli import parallel
 from selfalign_cli.engine.assemble import choose_device
 from selfalign_cli.engine.embed import embed_checkpoint
 from selfalign_cli.engine.embedding_writer import check_writable_kind, write_embeddings
 from selfalign_cli.errors import DataError
+from selfalign_cli.launch import is_first
 from selfalign_cli.recipe.compat import Preset
 
 
@@ -40,15 +42,18 @@ def export_embeddings(
     check_writable_kind(out)
     if out.exists() and not overwrite:
         raise DataError(f"{out} exists already", "add --overwrite to replace it, or choose another name")
-    encoded = embed_checkpoint(
-        checkpoint,
-        data=data,
-        split=split,
-        batch_size=batch_size,
-        compat=compat,
-        device=choose_device(device),
-        say=say,
-    )
+    with parallel.joined():
+        encoded = embed_checkpoint(
+            checkpoint,
+            data=data,
+            split=split,
+            batch_size=batch_size,
+            compat=compat,
+            device=choose_device(device),
+            say=say,
+        )
+    if not is_first():
+        return
     assert encoded.image_ids is not None
     assert encoded.caption_texts is not None
     write_embeddings(

@@ -7,6 +7,7 @@ import signal
 from types import FrameType, TracebackType
 
 from selfalign_cli.errors import SelfAlignError
+from selfalign_cli.launch import launched
 
 
 class RunInterrupted(SelfAlignError):
@@ -26,7 +27,8 @@ class StopRequest:
     """A context in which SIGINT and SIGTERM stop a run without losing anything.
 
     While a run starts up, the first signal ends it on the spot: there is nothing to save yet. After `defer`, the first
-    signal only sets `number`, for the training loop to see. The second one ends the process at once.
+    signal only sets `number`, for the training loop to see. The second one ends the process at once, unless
+    `torchrun` started it: that sends SIGTERM of its own after a Ctrl-C, and SIGKILL when it loses patience.
 
     Attributes:
         number: the signal that asked for a stop, or None.
@@ -57,6 +59,8 @@ class StopRequest:
             raise RunInterrupted(self.number, " before the first step") from None
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.number is not None and launched() and self._deferred:
+            return
         if self.number is not None:
             os._exit(128 + number)  # checkpoints are renamed into place, so there is nothing to tidy
         self.number = number

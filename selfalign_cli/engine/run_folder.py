@@ -16,6 +16,7 @@ from selfalign_cli import __version__
 from selfalign_cli.data.atomic import replacing
 from selfalign_cli.engine.checkpoint import Checkpoint
 from selfalign_cli.errors import CheckpointError, RecipeError
+from selfalign_cli.launch import launch_name, restarts
 from selfalign_cli.recipe.load import dump_recipe
 from selfalign_cli.recipe.schema import Recipe
 
@@ -76,6 +77,14 @@ class RunFolder:
                 f"run.dir {self.path} cannot be made or written to: {fault.strerror}", "choose another run.dir"
             ) from fault
 
+    def restarted(self) -> bool:
+        """Tell whether `torchrun` began this run, lost a process of it, and has now started all of them anew."""
+        try:
+            described = json.loads((self.path / ENVIRONMENT).read_bytes())
+            return restarts() > 0 and described["launch"] is not None and described["launch"] == launch_name()
+        except (OSError, ValueError, LookupError, TypeError):
+            return False
+
     def describe(self, recipe: Recipe, data_hash: str, text_hash: str) -> None:
         """Write the resolved recipe, versions and hashes, and remove what a killed run left half-written."""
         for name in (self.last.name, self.best.name, RECIPE, ENVIRONMENT):
@@ -83,7 +92,7 @@ class RunFolder:
                 left_over.unlink(missing_ok=True)
         with replacing(self.path / RECIPE) as temporary:
             temporary.write_text(dump_recipe(recipe), encoding="utf-8")
-        facts = {**versions(), "data_hash": data_hash, "text_hash": text_hash}
+        facts = {**versions(), "data_hash": data_hash, "text_hash": text_hash, "launch": launch_name()}
         with replacing(self.path / ENVIRONMENT) as temporary:
             temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""One optimizer step: encode both sides, compute the named terms, clip, step."""
+"""One optimizer step: gradients of the named terms, clip, step."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from selfalign_cli.encodings import PairBatch
 from selfalign_cli.engine.build import ParameterGroups
+from selfalign_cli.engine.gradients import backward
 from selfalign_cli.losses.objective import Objective
 from selfalign_cli.models.retrieval import RetrievalModel
 
@@ -23,6 +24,8 @@ def train_step(
     batch: PairBatch,
     *,
     grad_clip_norm: float,
+    pairs: int | None = None,
+    chunk_size: int | None = None,
     warmup: bool = False,
     freeze_prototypes: bool = False,
     captioner_twice: bool = False,
@@ -31,24 +34,23 @@ def train_step(
 
     Args:
         model, objective, optimizer, groups: what is trained; model and objective are in training mode.
-        batch: the pairs, on the device of the model.
+        batch: the pairs, on the device of the model; of several processes, those of this one.
         grad_clip_norm: largest total gradient length; 0 for none.
+        pairs: number of pairs of all processes; None for those of `batch`.
+        chunk_size: pairs that are encoded at once, to save memory; None for all. See `gradients.backward`.
         warmup: hinge on the mean violation.
         freeze_prototypes: drop the prototypes' gradient after clipping, where it still counts (M9).
         captioner_twice: count, clip and step the caption generator twice, as the released parameter list does (O1).
     """
-    images = model.encode_image(batch.images)
-    texts = model.encode_text(batch.texts)
-    terms = objective(images, texts, batch, warmup=warmup)
     optimizer.zero_grad(set_to_none=True)
-    terms["total"].backward()
+    terms = backward(model, objective, batch, pairs=pairs or len(batch.captions), warmup=warmup, chunk_size=chunk_size)
     norm = clip_gradients(groups, grad_clip_norm, captioner_twice=captioner_twice)
     if freeze_prototypes and objective.concept is not None:
         objective.concept.prototypes.grad = None
     optimizer.step()
     if captioner_twice:
         _step_again(optimizer, groups)
-    return {**{name: term.detach() for name, term in terms.items()}, "grad_norm": norm}
+    return {**terms, "grad_norm": norm}
 
 
 def clip_gradients(groups: ParameterGroups, limit: float, *, captioner_twice: bool) -> Tensor:

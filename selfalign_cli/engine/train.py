@@ -7,15 +7,18 @@ from typing import Any
 
 import torch
 
+from selfalign_cli import parallel
 from selfalign_cli.data.pairs import PairDataset
 from selfalign_cli.engine.assemble import choose_device, language_of_recipe, needs_boxes, open_features
 from selfalign_cli.engine.checkpoint import load_checkpoint
 from selfalign_cli.engine.encode import open_split, told_of_cut
 from selfalign_cli.engine.interrupt import StopRequest
-from selfalign_cli.engine.metrics_log import MetricsLog
+from selfalign_cli.engine.metrics_log import MetricsLog, NoLog
 from selfalign_cli.engine.run_folder import RunFolder, check_resumable
 from selfalign_cli.engine.train_state import TrainState, begin_state, restore_state
 from selfalign_cli.engine.trainer import Run, TrainingData, TrainingView
+from selfalign_cli.errors import RecipeError, RunError
+from selfalign_cli.recipe.load import recipe_hash
 from selfalign_cli.recipe.schema import Recipe
 
 
@@ -34,18 +37,50 @@ def train_recipe(recipe: Recipe, *, resume: bool, device: str, ui: TrainingView)
     Raises:
         SelfAlignError: wrong input (exit 2), or a run that cannot go on (exit 1, 130 and 143 when interrupted).
     """
-    with StopRequest() as stop:
+    with StopRequest() as stop, parallel.joined():
         place = choose_device(device)
         data = open_training_data(recipe)
+        _check_shares(recipe, data)
         folder = RunFolder(Path(recipe.run.dir))
+        resume = parallel.from_first(resume or folder.restarted())
         state = start_or_resume(recipe, data, folder, place, resume=resume, ui=ui)
+        _check_agreement(recipe, data, state)
         if recipe.data.cache_words:
             data = _with_cached_words(recipe, data, folder, state, place, ui)
-        log = MetricsLog(folder.path, offset=state.log_bytes, step=state.step, tensorboard=recipe.run.tensorboard)
-        with log:
-            folder.describe(recipe, data.pairs.file.content_hash, data.language.captions.content_hash)
+        with _log_of(recipe, folder, state) as log:
+            if parallel.rank() == 0:
+                folder.describe(recipe, data.pairs.file.content_hash, data.language.captions.content_hash)
             stop.defer()
             return Run(recipe, data, state, folder, log, ui, place).train(stop)
+
+
+def _check_shares(recipe: Recipe, data: TrainingData) -> None:
+    """Every process needs a pair in every batch."""
+    pairs, size, processes = len(data.pairs), recipe.data.batch_size, parallel.world()
+    smallest = min(size, pairs % size or size)
+    if smallest < processes:
+        raise RecipeError(
+            f"the smallest batch has {smallest} pairs for {processes} processes ({pairs:,} pairs, batches of {size})",
+            "choose another data.batch_size, or fewer processes",
+        )
+
+
+def _check_agreement(recipe: Recipe, data: TrainingData, state: TrainState) -> None:
+    """Processes on several machines may see different files."""
+    file, language = data.pairs.file, data.language
+    own = (recipe_hash(recipe), file.content_hash, language.captions.content_hash, state.step)
+    if any(other != own for other in parallel.collected(own)):
+        raise RunError(
+            "the processes of this run see different recipes, features, vocabularies or checkpoints",
+            "put them, and run.dir, on a file system that all machines share",
+        )
+
+
+def _log_of(recipe: Recipe, folder: RunFolder, state: TrainState) -> MetricsLog | NoLog:
+    """The log of a run; one process of several writes it."""
+    if parallel.rank() > 0:
+        return NoLog()
+    return MetricsLog(folder.path, offset=state.log_bytes, step=state.step, tensorboard=recipe.run.tensorboard)
 
 
 def open_training_data(recipe: Recipe) -> TrainingData:
@@ -89,6 +124,11 @@ def _with_cached_words(
 
     text = state.model.text
     assert isinstance(text, CameraTextEncoder)  # a fault of the recipe otherwise
-    return with_cached_words(
+    if parallel.rank() > 0:
+        parallel.wait_for_all()
+    cached = with_cached_words(
         data, text, folder.path, batch_size=recipe.validation.batch_size, device=device, say=ui.message
     )
+    if parallel.rank() == 0:
+        parallel.wait_for_all()
+    return cached

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from selfalign_cli import parallel
 from selfalign_cli.engine.assemble import Language
 from selfalign_cli.engine.build import ParameterGroups, build_model, build_objective, build_optimizer, parameter_groups
 from selfalign_cli.engine.checkpoint import Checkpoint, load_state
@@ -17,6 +18,8 @@ from selfalign_cli.losses.objective import Objective
 from selfalign_cli.models.retrieval import RetrievalModel
 from selfalign_cli.recipe.schema import Recipe
 
+SEED_STRIDE = 1_000_003
+"""Between the seeds of two processes."""
 PLAIN = ("validated", "best_score", "best_step", "log_bytes")
 
 
@@ -47,13 +50,14 @@ class TrainState:
     log_bytes: int = 0
 
     def training(self) -> dict[str, Any]:
-        """What a checkpoint keeps for `--resume` beside the model, random numbers included."""
+        """What a checkpoint keeps for `--resume` beside the model, the random numbers of all processes included."""
+        random = parallel.collected(_random_state())
         return {
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             **{name: getattr(self, name) for name in PLAIN},
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            **random[0],
+            "others": random[1:],
         }
 
     def not_finite(self) -> str | None:
@@ -75,6 +79,8 @@ def begin_state(recipe: Recipe, language: Language, feature_dim: int, device: to
     model = build_model(recipe, feature_dim=feature_dim, vocab_size=words, bert=language.bert).to(device)
     objective = build_objective(recipe, vocab_size=words).to(device)
     groups = parameter_groups(model, objective)
+    if parallel.rank() > 0:  # same weights everywhere, dropout of its own
+        torch.manual_seed(recipe.run.seed + SEED_STRIDE * parallel.rank())
     return TrainState(model, objective, build_optimizer(recipe, groups), groups)
 
 
@@ -98,8 +104,22 @@ def restore_state(state: TrainState, checkpoint: Checkpoint, *, what: str) -> No
         for name in PLAIN:
             setattr(state, name, training[name])
         state.step, state.scores = checkpoint.step, checkpoint.scores
-        torch.set_rng_state(training["rng"])
-        if training["cuda_rng"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(training["cuda_rng"])
+        _set_random_state(training)
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as fault:
         raise CheckpointError(f"{what} holds a damaged training state", "train again in another run.dir") from fault
+
+
+def _random_state() -> dict[str, Any]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"rng": torch.get_rng_state(), "cuda_rng": cuda}
+
+
+def _set_random_state(training: dict[str, Any]) -> None:
+    """Take up this process's random numbers; one that was not there before keeps those it has."""
+    kept = [training, *training.get("others", [])]
+    if parallel.rank() >= len(kept):
+        return
+    own = kept[parallel.rank()]
+    torch.set_rng_state(own["rng"])
+    if own["cuda_rng"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(own["cuda_rng"])

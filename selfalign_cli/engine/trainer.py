@@ -11,13 +11,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from selfalign_cli import parallel
 from selfalign_cli.data.pairs import PairDataset, pair_batches
 from selfalign_cli.encodings import PairBatch
 from selfalign_cli.engine.assemble import Language
 from selfalign_cli.engine.checkpoint import Checkpoint, save_checkpoint
 from selfalign_cli.engine.encode import SplitData
 from selfalign_cli.engine.interrupt import RunInterrupted, StopRequest
-from selfalign_cli.engine.metrics_log import MetricsLog
+from selfalign_cli.engine.metrics_log import MetricsLog, NoLog
 from selfalign_cli.engine.run_folder import RunFolder
 from selfalign_cli.engine.step import train_step
 from selfalign_cli.engine.train_state import TrainState
@@ -62,7 +63,7 @@ class Run:
     data: TrainingData
     state: TrainState
     folder: RunFolder
-    log: MetricsLog
+    log: MetricsLog | NoLog
     ui: TrainingView
     device: torch.device
 
@@ -92,8 +93,9 @@ class Run:
             while True:
                 if self._validation_due():
                     self._validate(stop)
-                if stop.number is not None:
-                    self._interrupted(stop.number)
+                number = parallel.largest(stop.number or 0)  # signals reach processes at different times
+                if number:
+                    self._interrupted(number)
                 if state.step >= self.total_steps:
                     return self._finish()
                 batch = next(batches, None)
@@ -117,6 +119,7 @@ class Run:
             start_step=self.state.step % self.steps_per_epoch,
             workers=self.recipe.data.workers,
             width=caption_width(self.recipe),
+            share=parallel.dealt(),
         )
 
     def _step(self, batch: PairBatch) -> None:
@@ -130,6 +133,8 @@ class Run:
             state.groups,
             batch.to(self.device),
             grad_clip_norm=recipe.optim.grad_clip_norm,
+            pairs=self._pairs_of_step(),
+            chunk_size=recipe.optim.chunk_size,
             warmup=epoch < recipe.loss.ranking.warmup_epochs,
             freeze_prototypes=epoch < recipe.loss.concept.frozen_epochs,
             captioner_twice=recipe.optim.captioner_twice,
@@ -140,6 +145,11 @@ class Run:
             self._report_steps()
         if state.step % recipe.run.save_every == 0 and not self._validation_due():
             self.save()
+
+    def _pairs_of_step(self) -> int:
+        """Pairs of the next step; an epoch's last batch may be smaller."""
+        size = self.recipe.data.batch_size
+        return min(size, len(self.data.pairs) - self.state.step % self.steps_per_epoch * size)
 
     def _report_steps(self) -> None:
         """Log the terms of the last step."""
@@ -198,7 +208,7 @@ class Run:
         )
         if not all(part.isfinite().all() for side in vectors for part in (side.pooled, side.shared)):
             raise self._diverged(state.step, f"vectors of the split {dev.split}")
-        scores = score_vectors(recipe, vectors, dev, device=self.device)
+        scores = parallel.from_first(score_vectors(recipe, vectors, dev, device=self.device))
         score = scores[recipe.validation.select_by]
         best = state.best_score is None or score > state.best_score
         state.validated, state.scores = state.step, scores
@@ -211,8 +221,8 @@ class Run:
         self.ui.validation(epoch=self._epoch, step=state.step, scores=scores, best=best)
 
     def _leave_validation(self, stop: StopRequest) -> None:
-        """Leave a validation early when asked to stop; it is done again on resume."""
-        if stop.number is not None:
+        """Leave a validation early when asked to stop; it is done again on resume. Several processes finish it."""
+        if stop.number is not None and parallel.world() == 1:
             self._interrupted(stop.number)
 
     def _interrupted(self, number: int) -> None:
@@ -228,10 +238,13 @@ class Run:
             raise self._diverged(self.state.step, faulty)
         self.log.sync()
         self.state.log_bytes = self.log.offset
-        save_checkpoint(self.folder.last, self._checkpoint(training=self.state.training()))
+        training = self.state.training()  # of all processes
+        if parallel.rank() == 0:
+            save_checkpoint(self.folder.last, self._checkpoint(training=training))
 
     def _save_best(self) -> None:
-        save_checkpoint(self.folder.best, self._checkpoint(training=None))
+        if parallel.rank() == 0:
+            save_checkpoint(self.folder.best, self._checkpoint(training=None))
 
     def _checkpoint(self, *, training: dict[str, Any] | None) -> Checkpoint:
         bert_config = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from selfalign_cli.models.norm import unit
+from selfalign_cli.models.norm import real_rows, unit
 
 
 def sinkhorn_assignments(scores: Tensor, *, epsilon: float, iterations: int) -> Tensor:
@@ -93,7 +93,7 @@ class ConceptAlignment(nn.Module):
         with torch.no_grad():
             self.prototypes.copy_(unit(self.prototypes))
         with torch.set_grad_enabled(self.image_gradient and torch.is_grad_enabled()):
-            scores = _real(regions, region_mask) @ self.prototypes.detach().T  # (N, K)
+            scores = real_rows(regions, region_mask) @ self.prototypes.detach().T  # (N, K)
             kernel = torch.exp(scores / self.sinkhorn_epsilon)
             row_factors, column_factors = sinkhorn_scaling(kernel, self.sinkhorn_iterations)
         with torch.no_grad():
@@ -102,7 +102,7 @@ class ConceptAlignment(nn.Module):
             # Padded regions come last in their picture, so a region's place is its rank among the real ones.
             partners = (first_rows.unsqueeze(1) + likeness.argmax(dim=2))[word_mask]
         targets = kernel[partners] * row_factors[partners].unsqueeze(1) * column_factors
-        log_shares = (_real(words, word_mask) @ self.prototypes.T / self.temperature).log_softmax(dim=-1)
+        log_shares = (real_rows(words, word_mask) @ self.prototypes.T / self.temperature).log_softmax(dim=-1)
         per_word = -(targets * log_shares).sum(dim=-1)
         lengths = word_mask.sum(dim=1)
         weights = (1.0 / lengths.clamp(min=1).to(per_word.dtype)).unsqueeze(1).expand_as(word_mask)[word_mask]
@@ -113,8 +113,3 @@ class ConceptAlignment(nn.Module):
         scores = regions.flatten(0, 1) @ unit(self.prototypes).T
         targets = sinkhorn_assignments(scores, epsilon=self.sinkhorn_epsilon, iterations=self.sinkhorn_iterations)
         return targets.view(*regions.shape[:2], -1)
-
-
-def _real(x: Tensor, mask: Tensor) -> Tensor:
-    """The real places of x (B, S, D) as rows; without a copy when all are and a look at the mask is free."""
-    return x.flatten(0, 1) if mask.device.type == "cpu" and bool(mask.all()) else x[mask]

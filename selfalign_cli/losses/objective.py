@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from selfalign_cli.encodings import Encoding, PairBatch
+from selfalign_cli.encodings import ContextEncoding, Encoding, PairBatch
 from selfalign_cli.losses.captioning import captioning_loss
 from selfalign_cli.losses.concept import ConceptAlignment
 from selfalign_cli.losses.context import context_alignment_loss
@@ -95,41 +95,70 @@ class Objective(nn.Module):
             batch: the batch itself, for picture identities and caption ids.
             warmup: take the mean violation in place of the hardest.
         """
-        same = self._same_picture(batch.images.index)
+        terms = self.among_pairs(images, texts, batch.images.index, warmup=warmup)
+        return self.with_total({**terms, **self.of_each_pair(images, batch, pairs=len(batch.captions))})
+
+    def among_pairs(self, images: Encoding, texts: Encoding, index: Tensor, *, warmup: bool) -> dict[str, Tensor]:
+        """The terms that hold pairs against each other, or add up over them at little cost.
+
+        Args:
+            images, texts: both sides of the whole batch; `host.states` and `host.regions` are not read.
+            index: (B,) which picture a pair shows.
+            warmup: take the mean violation in place of the hardest.
+        """
+        same = self._same_picture(index)
         terms = {"ranking": self._ranking(images, texts, same, warmup)}
-        total = terms["ranking"]
         if self.weights.concept and self.concept is not None:
             terms["concept"] = self.concept(
                 images.host.concepts, images.host.mask, texts.host.concepts, texts.host.mask
             )
-            total = total + self.weights.concept * terms["concept"]
         if self.weights.context and images.context is not None and texts.context is not None:
-            keys, guides = (images.context, texts.context), (texts.context.guide, images.context.guide)
-            temperatures = (self.context.image_temperature, self.context.text_temperature)
-            for name, key, guide, temperature in zip(
-                ("context_image", "context_text"), keys, guides, temperatures, strict=True
-            ):
-                terms[name] = context_alignment_loss(
-                    guide,
-                    key.locals,
-                    temperature=temperature,
-                    negatives=self.context.negatives,
-                    mask=key.mask,
-                    exclude_own=self.context.exclude_own,
-                    same=same,
-                )
-            total = total + self.weights.context * (terms["context_image"] + terms["context_text"]) / 2
-        if self.weights.captioning and self.captioner is not None and images.host.regions is not None:
-            labels = caption_targets(batch.texts.ids, batch.texts.lengths, self.captioner.max_len)
-            predictions = self.captioner(images.host.regions, images.host.mask, *labels)
-            terms["captioning"] = captioning_loss(*predictions, captions=len(batch.captions))
-            total = total + self.weights.captioning * terms["captioning"]
+            terms.update(self._context(images.context, texts.context, same))
         if self.weights.diversity and images.host.view_logits is not None:
             terms["diversity"] = diversity_loss(
                 images.host.view_logits, images.host.mask, reduction=self.diversity_reduction
             )
-            total = total + self.weights.diversity * terms["diversity"]
+        return terms
+
+    def of_each_pair(self, images: Encoding, batch: PairBatch, *, pairs: int) -> dict[str, Tensor]:
+        """The term that looks at one pair at a time: `batch` may be a part of a whole batch of `pairs` pairs."""
+        if not self.weights.captioning or self.captioner is None or images.host.regions is None:
+            return {}
+        labels = caption_targets(batch.texts.ids, batch.texts.lengths, self.captioner.max_len)
+        predictions = self.captioner(images.host.regions, images.host.mask, *labels)
+        return {"captioning": captioning_loss(*predictions, captions=pairs)}
+
+    def with_total(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Add the weighted sum of some terms, under the name `total`."""
+        factors = {
+            "ranking": 1.0,
+            "concept": self.weights.concept,
+            "context_image": self.weights.context / 2,
+            "context_text": self.weights.context / 2,
+            "captioning": self.weights.captioning,
+            "diversity": self.weights.diversity,
+        }
+        total = torch.stack([factors[name] * term for name, term in terms.items()]).sum()
         return {**terms, "total": total}
+
+    def _context(self, image: ContextEncoding, text: ContextEncoding, same: Tensor | None) -> dict[str, Tensor]:
+        """The context losses of both sides: the guide of one, the locals of the other."""
+        sides = {
+            "context_image": (text.guide, image, self.context.image_temperature),
+            "context_text": (image.guide, text, self.context.text_temperature),
+        }
+        return {
+            name: context_alignment_loss(
+                guide,
+                key.locals,
+                temperature=temperature,
+                negatives=self.context.negatives,
+                mask=key.mask,
+                exclude_own=self.context.exclude_own,
+                same=same,
+            )
+            for name, (guide, key, temperature) in sides.items()
+        }
 
     def _ranking(self, images: Encoding, texts: Encoding, same: Tensor | None, warmup: bool) -> Tensor:
         scores = similarity(images.vectors, texts.vectors, self.ranking.similarity)

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from selfalign_cli.models.norm import MaskedBatchNorm
+from selfalign_cli.models.norm import MaskedBatchNorm, affine
 
 Fingerprint = tuple[tuple[int, int], ...]
 
@@ -68,8 +67,8 @@ class RegionGraphLayer(nn.Module):
             gathered = self.out(_share(affinity, mask) @ self.g(regions))
         else:
             rows = (regions @ maps.row_weight + maps.row_bias).unsqueeze(2)
-            affinity = functional.linear(regions, maps.pair, maps.pair_bias) @ regions.transpose(1, 2) + rows
-            values = functional.linear(regions, maps.value, maps.value_bias)
+            affinity = affine(regions, maps.pair, maps.pair_bias) @ regions.transpose(1, 2) + rows
+            values = affine(regions, maps.value, maps.value_bias)
             gathered = torch.baddbmm(self.out.bias, _share(affinity, mask), values)
         normal: Tensor = self.norm(gathered, mask)
         return regions + normal

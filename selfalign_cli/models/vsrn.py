@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from selfalign_cli.encodings import HostEncoding, ImageBatch, TextBatch
 from selfalign_cli.models.graph import RegionGraphLayer
-from selfalign_cli.models.norm import MaskedBatchNorm, normalize_places, unit, zero_padding
+from selfalign_cli.models.norm import MaskedBatchNorm, affine, normalize_places, unit, zero_padding
 
 WORD_TABLE_RANGE = 0.1  # word vectors start uniform in ±0.1
 
@@ -70,7 +70,7 @@ class VsrnImageEncoder(nn.Module):
     def forward(self, images: ImageBatch) -> HostEncoding:
         """Encode B pictures; `regions` of the result is the normalised graph output (B, R, D)."""
         mask = images.mask
-        embedded = zero_padding(self.fc(images.features), mask)  # (B, R, D)
+        embedded = zero_padding(affine(images.features, self.fc.weight, self.fc.bias), mask)  # (B, R, D)
         if self.normalize_regions:
             embedded = self._normalize(embedded, mask)
         states = embedded

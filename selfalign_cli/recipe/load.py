@@ -122,6 +122,8 @@ def recipe_hash(recipe: Recipe) -> str:
     tree = recipe.model_dump()
     for section, *key in NOT_HASHED:
         tree.pop(section) if not key else tree[section].pop(key[0])
+    if tree["optim"]["chunk_size"] is None:  # a key that came later: hashes of older recipes stay
+        del tree["optim"]["chunk_size"]
     if "bert" in tree["model"]:
         tree["model"]["bert"] = PurePath(tree["model"]["bert"]).name
     canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

@@ -24,6 +24,7 @@ Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Positive = Annotated[int, Field(ge=1, le=LARGEST)]
 Count = Annotated[int, Field(ge=0, le=LARGEST)]
 TokenCount = Annotated[int, Field(ge=3, le=LARGEST)]
+ChunkSize = Annotated[int, Field(ge=2, le=LARGEST)]
 Rate = Annotated[float, Field(gt=0)]
 StepSize = Annotated[float, Field(gt=0, le=1e30)]  # torch's Adam breaks down where float32 ends
 Factor = Annotated[float, Field(gt=0, le=1)]
@@ -224,6 +225,9 @@ class OptimSection(Section):
     decay_every: Positive = Field(default=10, description="Epochs between two decays.")
     decay_factor: Factor = Field(default=0.1, description="Factor of one decay.")
     grad_clip_norm: Weight = Field(default=2.0, description="Largest total gradient length; 0 switches clipping off.")
+    chunk_size: ChunkSize | None = Field(
+        default=None, description="Pairs encoded at once (gradient caching), to save memory; null for all."
+    )
     captioner_twice: bool = Field(
         default=False, description="Step and clip generator parameters twice per iteration (O1)."
     )

@@ -20,11 +20,11 @@ from selfalign_cli.data.features import FeatureFile
 from selfalign_cli.data.pairs import (
     PairDataset,
     collate_images,
+    collate_pairs,
     epoch_order,
-    image_batches,
     pair_batches,
 )
-from selfalign_cli.data.token_table import TokenTable, collate_texts, text_batches
+from selfalign_cli.data.token_table import TokenTable, collate_texts
 from selfalign_cli.errors import DataError, RunError
 
 
@@ -232,7 +232,7 @@ def test_an_epoch_can_be_taken_up_at_any_step(tmp_path_factory, start, size):
 
 def test_steps_left_out_are_not_read(dataset, monkeypatch):
     read = []
-    monkeypatch.setattr(pairs, "collate_images", lambda file, rows: read.append(len(rows)))
+    monkeypatch.setattr(pairs, "collate_images", lambda file, rows, *_: read.append(len(rows)))
     list(pair_batches(dataset, batch_size=5, seed=0, epoch=0, start_step=2))
     assert read == [2]
 
@@ -282,7 +282,7 @@ def loader_threads():
 def test_workers_read_no_further_ahead_than_they_should(dataset, monkeypatch):
     read = []
     collate = pairs.collate_images
-    monkeypatch.setattr(pairs, "collate_images", lambda file, rows: (read.append(1), collate(file, rows))[1])
+    monkeypatch.setattr(pairs, "collate_images", lambda *parts: (read.append(1), collate(*parts))[1])
     batches = pair_batches(dataset, batch_size=1, seed=1, epoch=0, workers=1)
     next(batches)
     batches.close()
@@ -294,13 +294,12 @@ def test_a_data_set_can_be_sent_to_a_new_process(dataset):
     assert same(pickle.loads(pickle.dumps(dataset)).batch([4, 9]), dataset.batch([4, 9]))
 
 
-def test_evaluation_batches_keep_their_order(file, dataset):
-    images = list(image_batches(file, [3, 0, 2], batch_size=2))
-    assert [batch.index.tolist() for batch in images] == [[3, 0], [2]]
-    texts = list(text_batches(dataset.tokens, [11, 0, 1], batch_size=2))
-    assert [batch.lengths.tolist() for batch in texts] == [[6, 3], [4]]
-    assert [batch.ids.shape[1] for batch in text_batches(dataset.tokens, [11, 0, 1], 2, width=7)] == [7, 7]
-
-
-def test_no_rows_give_no_batches(file, dataset):
-    assert list(image_batches(file, [], 2)) == list(text_batches(dataset.tokens, [], 2)) == []
+@pytest.mark.parametrize("share", [slice(0, None, 2), slice(1, None, 2), slice(2, None, 3)])
+def test_a_share_of_a_batch_is_padded_as_the_whole(dataset, share):
+    """What one of several processes reads: rows of the sorted batch, in places as wide as the whole batch needs."""
+    rows = [11, 0, 5, 7, 2]
+    whole, part = collate_pairs(dataset, rows), collate_pairs(dataset, rows, share=share)
+    assert part.texts.ids.equal(whole.texts.ids[share])
+    assert part.images.features.equal(whole.images.features[share])
+    assert part.images.mask.equal(whole.images.mask[share])
+    assert part.captions.equal(whole.captions[share])

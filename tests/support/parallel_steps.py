@@ -1,0 +1,75 @@
+"""Some optimizer steps on a batch, by as many processes as there are; saves what they end with.
+
+python -m support.parallel_steps HOST CHUNK_SIZE OUT
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from support import tiny_models
+
+from selfalign_cli import parallel
+from selfalign_cli.encodings import PairBatch
+from selfalign_cli.engine.build import build_optimizer
+from selfalign_cli.engine.step import train_step
+
+STEPS = 5
+RATE = "optim.learning_rate=0.001"
+HOSTS = {
+    "vsrn": (tiny_models.VSRN, RATE),
+    "camera": (tiny_models.CAMERA, RATE, "model.dropout=0.0"),
+    "published vsrn": (tiny_models.VSRN, RATE, "compat=published"),
+}
+
+
+def whole_batch(step: int, pairs: int = 32) -> PairBatch:
+    """Pairs of different sizes; some show the same picture."""
+    counts = [2 + (7 * row + step) % 5 for row in range(pairs)]
+    lengths = sorted((4 + (5 * row + step) % 6 for row in range(pairs)), reverse=True)
+    batch = tiny_models.pairs(counts, lengths)
+    index = torch.arange(pairs) // 2
+    return replace(batch.to("cpu", torch.float64), images=replace(batch.to("cpu", torch.float64).images, index=index))
+
+
+def dealt(batch: PairBatch) -> PairBatch:
+    """The rows of this process."""
+    share = parallel.dealt()
+
+    def cut(part: Any) -> Any:
+        found = {field.name: getattr(part, field.name) for field in fields(part)}
+        return replace(part, **{name: value[share] for name, value in found.items() if value is not None})
+
+    return PairBatch(cut(batch.images), cut(batch.texts), batch.captions[share])
+
+
+def main(host: str, chunk_size: str, out: str) -> None:
+    text, *overrides = HOSTS[host]
+    with parallel.joined():
+        tiny = tiny_models.build_tiny(text, *overrides, dtype=torch.float64).train()
+        optimizer = build_optimizer(tiny.recipe, tiny.groups)
+        terms = []
+        for step in range(STEPS):
+            batch = whole_batch(step)
+            found = train_step(
+                tiny.model,
+                tiny.objective,
+                optimizer,
+                tiny.groups,
+                dealt(batch),
+                pairs=len(batch.captions),
+                chunk_size=int(chunk_size) or None,
+                grad_clip_norm=2.0,
+            )
+            terms.append(found)
+        if parallel.rank() == 0:
+            state = {**tiny.model.state_dict(), **tiny.objective.state_dict()}
+            torch.save({"state": state, "terms": terms}, Path(out))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
