@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 10.0
 """Least time between two progress lines in a log."""
+RATE_SECONDS = 0.2
+"""Least time between two looks at the rate of a live bar."""
 
 NUMBER = re.compile(r"[-+]?[0-9][0-9,.]*(e[-+]?[0-9]+)?( ?(%|s|±.*))?$")
 """A cell that is set flush right: `1,000`, `41.2 ±3.1`, `12 %`."""
@@ -129,7 +131,7 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def progress(description: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Show the progress of a conversion or an evaluation on stderr.
+    """Show the progress of a conversion or an evaluation on stderr: how much is done, how fast, and the time left.
 
     Args:
         description: what is counted, e.g. `convert test: pictures`.
@@ -142,8 +144,15 @@ def progress(description: str, total: int | None = None) -> Iterator[Callable[[i
         with _bar() as bar:
             task = bar.add_task(printable(description), total=total, rate="", terms="")
 
+            told = time.monotonic()
+
             def draw(count: int = 1) -> None:
+                nonlocal told
                 bar.advance(task, count)
+                if time.monotonic() - told >= RATE_SECONDS:
+                    told = time.monotonic()
+                    speed = bar.tasks[0].speed
+                    bar.update(task, rate=f"{speed:,.0f}/s" if speed else "")
 
             yield draw
         return
@@ -155,7 +164,9 @@ def progress(description: str, total: int | None = None) -> Iterator[Callable[[i
         done += count
         if time.monotonic() - told >= PLAIN_SECONDS:
             told = time.monotonic()
-            show_message(f"{description}: {done:,}{f' of {total:,}' if total else ''}")
+            rate = done / (told - began)
+            left = f" of {total:,}, {rate:,.0f}/s, {duration((total - done) / rate)} left" if total and rate else ""
+            show_message(f"{description}: {done:,}{left}")
 
     yield advance
     show_message(f"{description}: {done:,} in {duration(time.monotonic() - began)}")

@@ -22,7 +22,7 @@ CaptionsOpt = Annotated[
         "--captions",
         metavar="FILE",
         help="Captions, for features that have none: Karpathy's or COCO's JSON, SPLIT_caps.txt beside SPLIT_ids.txt, "
-        "or a JSON list of {image, split, captions}.",
+        "or a JSON list of {image, split, captions}. Left out: the file holds pictures only.",
         show_default=False,
     ),
 ]
@@ -31,9 +31,12 @@ SplitsOpt = Annotated[
     typer.Option(
         "--splits",
         metavar="A,B",
-        help="Splits to convert; default: all. Where the captions know no splits, the name of the only one (test).",
+        help="Splits to convert; default: all. Where there are no splits, the name of the only one (test).",
         show_default=False,
     ),
+]
+SkipOpt = Annotated[
+    bool, typer.Option("--skip-uncaptioned", help="Leave out pictures that the captions file does not know.")
 ]
 DtypeOpt = Annotated[Literal["float32", "float16"], typer.Option("--dtype", help="Type in which features are stored.")]
 
@@ -45,6 +48,7 @@ def convert_features(
     captions: CaptionsOpt = None,
     splits: SplitsOpt = None,
     dtype: DtypeOpt = "float32",
+    skip_uncaptioned: SkipOpt = False,
     overwrite: OverwriteOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
@@ -63,6 +67,7 @@ def convert_features(
         splits=wanted,
         dtype=dtype,
         overwrite=overwrite,
+        skip_uncaptioned=skip_uncaptioned,
         progress=progress,
     )
     for note in made.notes:

@@ -12,11 +12,14 @@ from selfalign_cli.cli.options import JsonOpt
 from selfalign_cli.errors import DataError
 
 FileArg = Annotated[
-    Path, typer.Argument(metavar="FILE", help="Feature file, vocabulary, checkpoint or embedding file.")
+    Path,
+    typer.Argument(
+        metavar="FILE", help="Feature file, vocabulary (WordPieces: its folder), checkpoint or embeddings."
+    ),
 ]
 QuickOpt = Annotated[bool, typer.Option("--quick", help="Of a feature file, leave regions and captions unread.")]
 
-SHOWN_APART = ("path", "splits", "scores", "faults")
+SHOWN_APART = ("path", "shapes", "options", "splits", "scores", "faults")
 
 
 def inspect_file(file: FileArg, quick: QuickOpt = False, as_json: JsonOpt = False) -> None:
@@ -38,14 +41,17 @@ def inspect_file(file: FileArg, quick: QuickOpt = False, as_json: JsonOpt = Fals
 
 
 def _show(found: dict[str, Any]) -> None:
-    plain = {name: value for name, value in found.items() if name not in SHOWN_APART and value not in (None, "")}
+    plain = {name: value for name, value in found.items() if name not in SHOWN_APART and value not in (None, "", [])}
     show_table(
         ["", ""], [[name.replace("_", " "), _cell(value)] for name, value in plain.items()], title=found["path"]
     )
     if "splits" in found:
-        columns = ["split", "pictures", "captions", "captions per picture"]
+        columns = ["split", "pictures", "captions", "captions per picture", "first ids"]
         rows = [
-            [name, f"{split['images']:,}", f"{split['captions']:,}", _cell(split["captions_per_image"])]
+            [
+                *(name, f"{split['images']:,}", f"{split['captions']:,}", _cell(split["captions_per_image"])),
+                _cell(split.get("first_image_ids", [])),
+            ]
             for name, split in found["splits"].items()
         ]
         show_table(columns, rows)
@@ -60,6 +66,8 @@ def _cell(value: object) -> str:
         if value["min"] == value["max"]:
             return f"{value['min']:,}"
         return f"{value['min']:,} to {value['max']:,}, mean {value['mean']:.2f}"
+    if isinstance(value, list):
+        return ", ".join(str(part) for part in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ SCAN_CAPTIONS = "_caps.txt"
 DEFAULT_SPLITS = ("train", "dev")
 # Karpathy's names for the splits that everybody else calls train and dev.
 KARPATHY_SPLITS = {"restval": "train", "val": "dev"}
+UNREAD = ("tokens", "sentids")
 
 
 def read_caption_lines(path: Path, what: str = "a caption") -> list[str]:
@@ -95,8 +96,27 @@ def read_json(path: Path) -> Any:
     Raises:
         DataError: it is missing, not UTF-8 or not JSON (the place is named).
     """
+    return _parsed(path, None)
+
+
+def read_captions_json(path: Path) -> Any:
+    """Read a JSON file of captions, less what nobody reads: Karpathy's tokens are half of a gigabyte in memory.
+
+    Raises:
+        DataError: as `read_json`.
+    """
+    return _parsed(path, _without_tokens)
+
+
+def _without_tokens(found: dict[str, Any]) -> dict[str, Any]:
+    for name in UNREAD:
+        found.pop(name, None)
+    return found
+
+
+def _parsed(path: Path, hook: Callable[[dict[str, Any]], Any] | None) -> Any:
     try:
-        return json.loads(read_bytes(path).decode("utf-8-sig"))
+        return json.loads(read_bytes(path).decode("utf-8-sig"), object_hook=hook)
     except (ValueError, RecursionError) as fault:
         raise DataError(f"{path} is not JSON: {fault}") from fault
 
@@ -121,7 +141,7 @@ def _scan_folder(folder: Path) -> dict[str | None, list[str]]:
 
 
 def _json_captions(path: Path) -> dict[str | None, list[str]]:
-    content = read_json(path)
+    content = read_captions_json(path)
     if isinstance(content, dict) and isinstance(content.get("annotations"), list):
         return {None: [_text(path, row, "caption", f"annotation {i}") for i, row in enumerate(content["annotations"])]}
     if isinstance(content, dict) and isinstance(content.get("images"), list):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from selfalign_cli.data.atomic import refuse_existing
 from selfalign_cli.data.feature_writer import Precision, write_feature_file
 from selfalign_cli.data.formats import plan_conversion
+from selfalign_cli.data.records import ConversionPlan
+from selfalign_cli.errors import DataError
 
 Advance = Callable[[int], None]
 Progress = Callable[[str, int], AbstractContextManager[Advance]]
@@ -60,6 +65,7 @@ def convert_to_feature_file(
     splits: Sequence[str] = (),
     dtype: Precision = "float32",
     overwrite: bool = False,
+    skip_uncaptioned: bool = False,
     progress: Progress = no_progress,
 ) -> Conversion:
     """Convert sources to one feature file, streaming.
@@ -68,18 +74,20 @@ def convert_to_feature_file(
         sources: files or folders of one format.
         out: the feature file to make.
         format: a key of `formats.READERS`, or `auto`.
-        captions: a captions file, for formats without captions of their own.
-        splits: splits to convert; none for all. Where the captions know no splits, the name of the only one.
+        captions: a captions file, for formats without captions of their own; None for pictures only.
+        splits: splits to convert; none for all. Where there are no splits, the name of the only one.
         dtype: type in which features are stored.
         overwrite: replace an existing file.
+        skip_uncaptioned: leave out pictures that the captions file does not know, in place of an error.
         progress: shows how far the conversion is.
 
     Raises:
-        DataError: a source is faulty, or `out` exists already.
-        RunError: the disk is full, or a source was changed meanwhile.
+        DataError: a source is faulty, `out` exists already, or its disk has no room for it.
+        RunError: the disk became full, or a source was changed meanwhile.
     """
     refuse_existing(out, overwrite)
-    plan = plan_conversion(sources, captions, format, splits)
+    plan = plan_conversion(sources, captions, format, splits, skip_unknown=skip_uncaptioned)
+    _require_room(out, plan, dtype)
     with progress("convert: pictures", plan.total_images) as advance:
         content_hash = write_feature_file(
             out,
@@ -102,3 +110,16 @@ def convert_to_feature_file(
         content_hash=content_hash,
         notes=plan.notes,
     )
+
+
+def _require_room(out: Path, plan: ConversionPlan, dtype: Precision) -> None:
+    """Refuse to begin what the disk cannot hold; an old file of the same name stays until the new one is whole."""
+    needed = plan.total_regions * plan.feature_dim * np.dtype(dtype).itemsize
+    folder = next((place for place in out.absolute().parents if place.is_dir()), None)
+    free = needed if folder is None else shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(
+            f"there is no room for {out}: {plan.total_regions:,} regions of {plan.feature_dim} numbers in {dtype} "
+            f"take {needed / 1e6:,.1f} MB, and its disk has {free / 1e6:,.1f} MB left",
+            "free some space, write to another disk, or convert with --dtype float16 or fewer --splits",
+        )

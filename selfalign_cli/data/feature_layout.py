@@ -39,7 +39,7 @@ class Structure:
         features: extent of the (sum n, F) region features.
         boxes: extent of the (sum n, 4) boxes, or None.
         offsets: (N + 1,) int64 first region of each picture.
-        caption_image: (M,) int64 image row of each caption.
+        caption_image: (M,) int64 image row of each caption; M is 0 where pictures have none.
         image_size: (N, 2) float32 width and height, or None.
         splits: image rows of each split, in file order.
         has_file_names: whether `file_name` is there.
@@ -229,7 +229,9 @@ def _offsets(file: h5py.File, path: Path, regions: int) -> npt.NDArray[np.int64]
 def _caption_image(file: h5py.File, path: Path, count: int) -> npt.NDArray[np.int64]:
     caption_image = _array(file, "captions/image", path, "int64", 1)
     _expect_texts(file, "captions/text", path, len(caption_image))
-    if len(caption_image) == 0 or caption_image.min() < 0 or caption_image.max() >= count:
+    if len(caption_image) == 0:
+        return caption_image
+    if caption_image.min() < 0 or caption_image.max() >= count:
         raise _fault(path, f"has captions of pictures that do not exist; expected rows 0 to {count - 1}")
     bare = np.flatnonzero(np.bincount(caption_image, minlength=count) == 0)
     if len(bare):

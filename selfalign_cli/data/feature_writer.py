@@ -14,9 +14,16 @@ from selfalign_cli import __version__
 from selfalign_cli.data.atomic import refuse_existing
 from selfalign_cli.data.content_digest import ContentDigest
 from selfalign_cli.data.feature_layout import FORMAT, VERSION
-from selfalign_cli.data.hdf5_output import hdf5_output, write_text_attribute, write_texts
+from selfalign_cli.data.hdf5_output import (
+    AppendedRows,
+    GuardedStream,
+    hdf5_output,
+    write_text_attribute,
+    write_texts,
+)
 from selfalign_cli.data.record_checks import check_record, record_fault
 from selfalign_cli.data.records import ImageRecord
+from selfalign_cli.data.second_thread import SecondThread
 from selfalign_cli.errors import DataError
 
 Precision = Literal["float32", "float16"]
@@ -38,7 +45,7 @@ def write_feature_file(
 
     Args:
         path: the file to make.
-        records: the pictures; those of one split follow each other.
+        records: the pictures; those of one split follow each other, and no array of them is changed later.
         total_images: number of records that will come.
         total_regions: regions over all records.
         feature_dim: width of a region.
@@ -61,8 +68,8 @@ def write_feature_file(
     first = next(pictures, None)
     if first is None or total_images < 1:
         raise DataError(f"no pictures to write to {path}: {source or 'the source'} is empty")
-    with hdf5_output(path) as (file, stream):
-        writer = _Writer(file, first, total_images, total_regions, feature_dim, dtype)
+    with hdf5_output(path) as (file, stream), SecondThread() as thread:
+        writer = _Writer(file, stream, thread, first, total_images, (total_regions, feature_dim), dtype)
         for record in chain([first], pictures):
             writer.add(record)
             stream.raise_fault()
@@ -81,23 +88,31 @@ class _Writer:
     """The arrays of a feature file while it grows. Optional parts are there if the first picture has them."""
 
     def __init__(
-        self, file: h5py.File, first: ImageRecord, total_images: int, total_regions: int, feature_dim: int, dtype: str
+        self,
+        file: h5py.File,
+        stream: GuardedStream,
+        thread: SecondThread,
+        first: ImageRecord,
+        total_images: int,
+        shape: tuple[int, int],
+        dtype: str,
     ) -> None:
-        self.file = file
+        self.file, self.thread = file, thread
         self.images = 0
         self.dtype = dtype
-        self.features = file.create_dataset("features", (total_regions, feature_dim), dtype)
-        self.boxes = file.create_dataset("boxes", (total_regions, 4), "float32") if first.boxes is not None else None
+        self.features = AppendedRows(file, stream, "features", shape, dtype)
+        self.boxes = None if first.boxes is None else AppendedRows(file, stream, "boxes", (shape[0], 4), "float32")
         self.offsets = np.zeros(total_images + 1, dtype=np.int64)
         self.sizes = np.zeros((total_images, 2), dtype=np.float32) if first.size is not None else None
         self.image_ids: list[str] = []
         self.file_names: list[str] | None = [] if first.file_name is not None else None
+        self.captioned = bool(first.captions)
         self.captions: list[str] = []
         self.caption_image: list[int] = []
         self.caption_ids: list[str] | None = [] if first.caption_ids is not None else None
         self.splits: dict[str, list[int]] = {}
         self.ids_of_split: set[str] = set()
-        self.digest = ContentDigest(dtype, feature_dim)
+        self.digest = ContentDigest(dtype, shape[1])
 
     def add(self, record: ImageRecord) -> None:
         """Check one picture, store it and take it into the content hash."""
@@ -106,11 +121,11 @@ class _Writer:
         row, start = self.images, int(self.offsets[self.images])
         end = start + len(record.features)
         stored = np.ascontiguousarray(record.features, dtype=self.dtype)
-        self.features[start:end] = stored
+        self.features.append(stored)
         boxes = None if record.boxes is None else np.ascontiguousarray(record.boxes, dtype=np.float32)
-        if self.boxes is not None:
-            self.boxes[start:end] = boxes
-        self.digest.add(record, stored, boxes)
+        if self.boxes is not None and boxes is not None:
+            self.boxes.append(boxes)
+        self.thread.run(self.digest.add, record, stored, boxes)
         if self.sizes is not None:
             self.sizes[row] = record.size
         self.offsets[row + 1] = end
@@ -126,10 +141,11 @@ class _Writer:
 
     def finish(self) -> str:
         """Write the small arrays; give the content hash."""
-        if self.images != len(self.offsets) - 1 or self.offsets[-1] != len(self.features):
+        regions = self.features.shape[0]
+        if self.images != len(self.offsets) - 1 or self.offsets[-1] != regions:
             raise DataError(
                 f"the source gave {self.images} pictures with {self.offsets[self.images]} regions; "
-                f"expected {len(self.offsets) - 1} with {len(self.features)}",
+                f"expected {len(self.offsets) - 1} with {regions}",
                 "it changed while it was read, or it is damaged",
             )
         for group in ("captions", "splits"):  # made here, since groups made on the way would hold the time of day
@@ -146,6 +162,7 @@ class _Writer:
             write_texts(self.file, "file_name", self.file_names)
         if self.caption_ids is not None:
             write_texts(self.file, "captions/id", self.caption_ids)
+        self.thread.wait()
         return self.digest.hexdigest()
 
     def _check_place(self, record: ImageRecord) -> None:
@@ -163,9 +180,10 @@ class _Writer:
         self.ids_of_split.add(record.image_id)
         if self.images >= len(self.offsets) - 1:
             raise record_fault(record, f"it is one more than the {len(self.offsets) - 1} pictures announced")
-        if self.offsets[self.images] + len(record.features) > len(self.features):
-            raise record_fault(record, f"there are more regions than the {len(self.features)} announced")
+        if self.offsets[self.images] + len(record.features) > self.features.shape[0]:
+            raise record_fault(record, f"there are more regions than the {self.features.shape[0]} announced")
         for name, there, expected in (
+            ("captions", record.captions or None, self.captioned or None),
             ("boxes", record.boxes, self.boxes),
             ("a size", record.size, self.sizes),
             ("a file name", record.file_name, self.file_names),

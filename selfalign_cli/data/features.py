@@ -7,7 +7,7 @@
     /image_id        (N,) utf-8 of fixed length, as all texts
     /file_name       (N,) utf-8, optional
     /captions/text   (M,) utf-8
-    /captions/image  (M,) int64: image row of each caption
+    /captions/image  (M,) int64: image row of each caption; every picture has one at least, or M is 0
     /captions/id     (M,) utf-8, optional
     /splits/<name>   (2,) int64: first image row and the one behind the last; splits do not overlap
     attributes       format, version, created_by, source, feature_dim, content_hash
@@ -101,6 +101,11 @@ class FeatureFile:
         return self._structure.has_file_names
 
     @property
+    def has_captions(self) -> bool:
+        """Whether there are captions; then every picture has one at least."""
+        return len(self.caption_image) > 0
+
+    @property
     def has_caption_ids(self) -> bool:
         """Whether captions have ids."""
         return self._structure.has_caption_ids
@@ -181,9 +186,14 @@ class FeatureFile:
         """Caption rows whose picture is in the split, in file order.
 
         Raises:
-            DataError: there is no such split; the ones that exist are named.
+            DataError: there is no such split (the ones that exist are named), or the file has no captions at all.
         """
         rows = self._split(split)
+        if not self.has_captions:
+            raise DataError(
+                f"{self.path} holds pictures without captions",
+                f"add captions: selfalign convert-features {self.path} --captions FILE --out OTHER.h5",
+            )
         inside = (self.caption_image >= rows.start) & (self.caption_image < rows.stop)
         return np.flatnonzero(inside).astype(np.int64, copy=False)
 

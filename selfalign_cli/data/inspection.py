@@ -11,13 +11,14 @@ import numpy.typing as npt
 from selfalign_cli.data.content_digest import ContentDigest
 from selfalign_cli.data.convert import Progress, no_progress
 from selfalign_cli.data.features import FeatureFile
-from selfalign_cli.data.foreign_vocab import is_foreign_vocabulary, read_foreign_vocabulary
+from selfalign_cli.data.foreign_vocab import PICKLE_MARK, is_foreign_vocabulary, read_foreign_vocabulary
 from selfalign_cli.data.record_checks import check_record
 from selfalign_cli.data.records import ImageRecord
 from selfalign_cli.data.vocab import Vocabulary
 from selfalign_cli.errors import DataError
 
 SHOWN_FAULTS = 20
+SHOWN_IDS = 3
 
 
 def inspect_feature_file(path: Path, *, quick: bool = False, progress: Progress = no_progress) -> dict[str, Any]:
@@ -25,16 +26,19 @@ def inspect_feature_file(path: Path, *, quick: bool = False, progress: Progress 
 
     Args:
         path: the file.
-        quick: leave regions and texts unread; only what opening the file finds is found.
+        quick: leave regions and texts unread; only what opening the file finds is found, and no ids are told.
         progress: shows how far the reading is.
 
     Returns:
-        Counts, shapes, splits and `faults` (at most 20 pictures are named), for JSON.
+        Counts, shapes, splits with their first ids, hashes and `faults` (at most 20 pictures are named), for JSON.
 
     Raises:
         DataError: the file cannot be opened as a feature file.
     """
     file = FeatureFile(path)
+    regions = int(file.offsets[-1])
+    shapes = {"features": [regions, file.feature_dim], "boxes": [regions, 4], "image_size": [len(file), 2]}
+    there = {"features": True, "boxes": file.has_boxes, "image_size": file.has_image_size}
     return {
         "kind": "features",
         "path": str(path),
@@ -45,13 +49,14 @@ def inspect_feature_file(path: Path, *, quick: bool = False, progress: Progress 
         "feature_dim": file.feature_dim,
         "images": len(file),
         "captions": len(file.caption_image),
-        "regions": int(file.offsets[-1]),
+        "regions": regions,
         "regions_per_image": _spread(np.diff(file.offsets)),
         "boxes": file.has_boxes,
         "image_size": file.has_image_size,
         "file_names": file.has_file_names,
         "caption_ids": file.has_caption_ids,
-        "splits": {split: _describe_split(file, split) for split in file.splits},
+        "shapes": {name: shape for name, shape in shapes.items() if there[name]},
+        "splits": {split: _describe_split(file, split, ids=not quick) for split in file.splits},
         "faults": [] if quick else _feature_faults(file, progress),
     }
 
@@ -65,6 +70,7 @@ def inspect_vocabulary(path: Path) -> dict[str, Any]:
     Raises:
         DataError: it is no vocabulary.
     """
+    _expect_vocabulary(path)
     foreign = is_foreign_vocabulary(path)
     vocabulary = read_foreign_vocabulary(path) if foreign else Vocabulary.load(path)
     return {
@@ -81,10 +87,33 @@ def inspect_vocabulary(path: Path) -> dict[str, Any]:
     }
 
 
-def _describe_split(file: FeatureFile, split: str) -> dict[str, Any]:
-    images, captions = file.split_images(split), file.split_captions(split)
-    counts = np.bincount(file.caption_image[captions] - images[0], minlength=len(images))
-    return {"images": len(images), "captions": len(captions), "captions_per_image": _spread(counts)}
+def _expect_vocabulary(path: Path) -> None:
+    """Say of a file that is nothing of ours that it is nothing of ours, and not that it is bad JSON."""
+    try:
+        with open(path, "rb") as stream:
+            start = stream.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
+    except (OSError, ValueError):
+        return  # the reader of vocabularies says what is wrong
+    if start and not start.startswith((b"{", PICKLE_MARK)):
+        raise DataError(
+            f"{path} is no feature file, vocabulary, checkpoint or embedding file (it starts with {start[:8]!r})",
+            "features of other programs are converted: selfalign convert-features SOURCE --out FILE.h5",
+        )
+
+
+def _describe_split(file: FeatureFile, split: str, *, ids: bool) -> dict[str, Any]:
+    rows = file.splits[split]
+    counts = np.bincount(file.caption_image, minlength=len(file))[rows.start : rows.stop]
+    told: dict[str, Any] = {
+        "images": len(rows),
+        "captions": int(counts.sum()),
+        "captions_per_image": _spread(counts),
+    }
+    if ids:
+        told["first_image_ids"] = file.image_ids[rows.start : rows.stop][:SHOWN_IDS]
+    if ids and file.caption_ids is not None and file.has_captions:
+        told["first_caption_ids"] = [file.caption_ids[row] for row in file.split_captions(split)[:SHOWN_IDS]]
+    return told
 
 
 def _spread(counts: npt.NDArray[np.int64]) -> dict[str, float]:

@@ -19,7 +19,7 @@ class ImageRecord:
         image_id: name of the picture, unique within its split.
         features: (n, F) floating-point region features, n >= 1.
         split: name of the split; records of one split follow each other.
-        captions: at least one caption, as written.
+        captions: as written; at least one, or none for all pictures of a file.
         caption_ids: one id per caption (Karpathy's sentid), or None.
         boxes: (n, 4) x1, y1, x2, y2 in pixels, or None.
         size: width and height in pixels, or None.

@@ -102,9 +102,11 @@ class Vocabulary:
             raise DataError(f"this is no vocabulary: found the format {kind!r}, expected {FORMAT!r}", _MAKE_IT)
         if content.get("version") != VERSION:
             raise DataError(f"the vocabulary has version {content.get('version')!r}; this program reads {VERSION}")
-        words, min_count = content.get("words"), content.get("min_count", 1)
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        words, min_count, source = content.get("words"), content.get("min_count", 1), content.get("source", "")
+        if not isinstance(words, list) or not all(map(_is_text, words)):
             raise DataError("the vocabulary has no list `words` of texts", _MAKE_IT)
+        if not _is_text(source):
+            raise DataError(f"the vocabulary has the source {source!r:.80}; expected a text")
         if type(min_count) is not int:
             raise DataError(f"the vocabulary has the min_count {min_count!r}; expected a whole number")
         return cls(
@@ -112,7 +114,7 @@ class Vocabulary:
             tokenizer=str(content.get("tokenizer")),
             lowercase=str(content.get("lowercase")),
             min_count=min_count,
-            source=str(content.get("source", "")),
+            source=source,
         )
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
@@ -145,6 +147,11 @@ class Vocabulary:
             raise DataError(f"cannot read {path}: {fault.strerror}") from fault
         except (ValueError, RecursionError) as fault:
             raise DataError(f"{path} is not JSON: {fault}; expected a vocabulary", _MAKE_IT) from fault
+
+
+def _is_text(value: object) -> bool:
+    """Whether a value is a text that can be written down; half a surrogate pair cannot."""
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def build_vocabulary(

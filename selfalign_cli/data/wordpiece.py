@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from selfalign_cli.bert_folder import hub_name, local_folder, quiet_transformers
 from selfalign_cli.data.atomic import replacing
+from selfalign_cli.data.rehearsal import survives
 from selfalign_cli.errors import DataError
 
 FORMAT = "selfalign-wordpieces"
 VERSION = 1
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+TRIALS = ("", "A dog.", "\u00c9t\u00e9 2024, \u72ac \U0001f415 [CLS]", "x" * 200)
+"""Texts that a tokenizer is tried on before it is trusted."""
 LONGEST_WORD = 100  # characters; a longer word is [UNK] (Reference: MODELS.md 1.5)
 
 
@@ -51,12 +54,12 @@ class WordPieceTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of a caption with its marks, however long."""
-        ids: list[int] = self._tokenizer.encode(text).ids
+        ids: list[int] = self._encoding(text, marks=True).ids
         return ids
 
     def encode_cut(self, text: str, max_words: int) -> tuple[list[int], bool]:
         """Ids of a caption with its marks, `max_words` of them at most, and whether pieces were cut off its end."""
-        pieces = self._tokenizer.encode(text, add_special_tokens=False)
+        pieces = self._encoding(text, marks=False)
         cut = len(pieces) > max_words - self._marks
         if cut:
             pieces.truncate(max_words - self._marks)
@@ -64,8 +67,16 @@ class WordPieceTokenizer:
 
     def pieces(self, text: str) -> list[str]:
         """Pieces of a caption, without marks, for people to read."""
-        pieces: list[str] = self._tokenizer.encode(text, add_special_tokens=False).tokens
+        pieces: list[str] = self._encoding(text, marks=False).tokens
         return pieces
+
+    def _encoding(self, text: str, *, marks: bool) -> Encoding:
+        try:
+            return self._tokenizer.encode(text, add_special_tokens=marks)
+        except Exception as fault:  # the library raises bare Exception
+            raise DataError(
+                f"the tokenizer cannot split {text!r:.80}: {str(fault).splitlines()[0]}", "take a whole tokenizer.json"
+            ) from fault
 
     def to_dict(self) -> dict[str, Any]:
         """The form that a checkpoint keeps."""
@@ -97,11 +108,20 @@ def tokenizer_from_text(text: str, *, source: str = "the tokenizer") -> WordPiec
     Raises:
         DataError: it is none; `source` is named.
     """
+    if not survives(partial(_try_out, text), size=len(text)):
+        raise DataError(f"{source} is so damaged that the library which reads it fails", "fetch it again")
     try:
         tokenizer = Tokenizer.from_str(text)
     except Exception as fault:  # the library raises bare Exception
         raise DataError(f"{source} is not a tokenizer.json: {str(fault).splitlines()[0]}") from fault
     return WordPieceTokenizer(tokenizer)
+
+
+def _try_out(text: str) -> None:
+    """Use a tokenizer in every way: a damaged one may make the library panic, and print what is for its authors."""
+    tokenizer = WordPieceTokenizer(Tokenizer.from_str(text))
+    for caption in TRIALS:
+        tokenizer.encode(caption), tokenizer.encode_cut(caption, 4), tokenizer.pieces(caption)
 
 
 def bert_tokenizer(
@@ -246,7 +266,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         return {}
     try:
         config = json.loads(_read(path))
-    except ValueError as fault:
+    except (ValueError, RecursionError) as fault:
         raise DataError(f"{path} is not JSON: {fault}") from fault
     if not isinstance(config, dict):
         raise DataError(f"{path} holds a {type(config).__name__}; expected settings by name")

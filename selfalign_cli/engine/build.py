@@ -115,7 +115,7 @@ def build_optimizer(recipe: Recipe, groups: ParameterGroups) -> torch.optim.Adam
     if groups.bert:
         bert_rate = recipe.optim.bert_learning_rate or rate
         sections.append({"params": groups.bert, "lr": bert_rate, "initial_lr": bert_rate})
-    return torch.optim.Adam(sections, lr=rate)
+    return torch.optim.Adam(sections, lr=rate, fused=True)
 
 
 def _build_selfalign(recipe: Recipe) -> SelfAlign | None:

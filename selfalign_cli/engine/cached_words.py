@@ -13,10 +13,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO
 
 import numpy as np
@@ -122,8 +124,10 @@ def _open(path: Path, table: TokenTable, width: int) -> ArrayInFile | None:
     """The states in a file; None if there is no file, or not a whole one."""
     try:
         before = identity(path)
-        found = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError):
+        with warnings.catch_warnings():  # numpy's, about headers that only damage can bring about
+            warnings.simplefilter("ignore")
+            found = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, TypeError, ArithmeticError, EOFError, SyntaxError, TokenError):
         return None
     if not isinstance(found, np.memmap) or found.shape != (len(table.ids), width) or found.dtype != NUMBER:
         return None

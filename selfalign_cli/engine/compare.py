@@ -17,6 +17,8 @@ from selfalign_cli.metrics.ranks import Ranks, check_truth
 from selfalign_cli.metrics.recall import joined_ranks, rank_folds
 from selfalign_cli.metrics.report import query_hash
 
+LARGEST = 1 << 48
+"""Larger than any rank; what is beyond is damage."""
 HEADER = ("metric", "first", "second", "difference", "95% interval", "")
 
 
@@ -108,7 +110,7 @@ def _read_report(path: Path) -> _Result:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as fault:
         raise DataError(f"{path}: cannot be read ({fault.strerror})") from fault
-    except ValueError as fault:
+    except (ValueError, RecursionError) as fault:
         raise DataError(f"{path}: is neither JSON nor an embedding file (.h5, .npz)") from fault
     ranks = document.get("ranks") if isinstance(document, dict) else None
     if not isinstance(ranks, dict):
@@ -132,6 +134,6 @@ def _read_report(path: Path) -> _Result:
 def _whole_numbers(path: Path, ranks: dict[str, Any], name: str) -> Tensor:
     """A list of whole numbers as int64."""
     values = ranks.get(name)
-    if not isinstance(values, list) or any(type(value) is not int for value in values):
+    if not isinstance(values, list) or any(type(value) is not int or abs(value) > LARGEST for value in values):
         raise DataError(f"{path}: ranks.{name} is missing or not a list of whole numbers")
     return torch.tensor(values, dtype=torch.int64)

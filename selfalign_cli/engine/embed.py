@@ -72,6 +72,7 @@ def embed_checkpoint(
     counts = {"images": len(rows.images), "captions": len(rows.captions), "folds": 1}
     signature = signature_of(**parts, **counts)  # type: ignore[arg-type]
     names, texts, ids = rows.file.image_ids, rows.file.captions, rows.file.caption_ids
+    file_names = rows.file.file_names
     return EmbeddingFile(
         images,
         captions,
@@ -80,6 +81,7 @@ def embed_checkpoint(
         [texts[row] for row in rows.captions],
         {**parts, "signature": signature},
         None if ids is None else [ids[row] for row in rows.captions],
+        None if file_names is None else [file_names[row] for row in rows.images],
     )
 
 

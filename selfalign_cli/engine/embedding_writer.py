@@ -33,13 +33,15 @@ class _Content:
     image_ids: Sequence[str]
     caption_texts: Sequence[str]
     caption_ids: Sequence[str] | None
+    file_names: Sequence[str] | None
     attributes: Attributes
 
     @property
     def texts(self) -> dict[str, Sequence[str]]:
         """The arrays of text, by name."""
-        texts = {"image_id": self.image_ids, "caption_text": self.caption_texts}
-        return texts if self.caption_ids is None else {**texts, "caption_id": self.caption_ids}
+        optional = {"file_name": self.file_names, "caption_id": self.caption_ids}
+        known = {name: texts for name, texts in optional.items() if texts is not None}
+        return {"image_id": self.image_ids, "caption_text": self.caption_texts, **known}
 
 
 def check_writable_kind(path: Path) -> None:
@@ -64,6 +66,7 @@ def write_embeddings(
     caption_texts: Sequence[str],
     attributes: Attributes,
     caption_ids: Sequence[str] | None = None,
+    file_names: Sequence[str] | None = None,
 ) -> None:
     """Write an embedding file; whatever stood there is replaced only by a complete one.
 
@@ -76,6 +79,7 @@ def write_embeddings(
         caption_texts: M captions.
         attributes: what the file shall say about itself, e.g. the signature.
         caption_ids: M names, or None.
+        file_names: N names of picture files, or None.
 
     Raises:
         DataError: unknown suffix, Parquet without pyarrow, a place that cannot be written to, counts that differ.
@@ -85,14 +89,17 @@ def write_embeddings(
     counts = (len(images.pooled), len(captions.pooled))
     found = (len(image_ids), len(caption_texts))
     per_caption = {len(image_of_caption), len(caption_texts if caption_ids is None else caption_ids)}
-    if found != counts or per_caption != {counts[1]}:
+    per_image = len(image_ids if file_names is None else file_names)
+    if found != counts or per_caption != {counts[1]} or per_image != counts[0]:
         raise DataError(
             f"{path}: {found[0]:,} picture ids, {found[1]:,} captions and {len(image_of_caption):,} rows of "
             f"image_of_caption for {counts[0]:,} picture and {counts[1]:,} caption vectors"
         )
     own: Attributes = {"format": FORMAT, "version": VERSION, "context_width": images.shared.shape[1]}
     described = {**attributes, **own}
-    content = _Content(images, captions, image_of_caption, image_ids, caption_texts, caption_ids, described)
+    content = _Content(
+        images, captions, image_of_caption, image_ids, caption_texts, caption_ids, file_names, described
+    )
     for texts in content.texts.values():
         faulty = next((row for row, text in enumerate(texts) if "\0" in text), None)
         if faulty is not None:
@@ -163,20 +170,22 @@ def _write_npz(path: Path, content: _Content) -> None:
 
 
 def _write_parquet(path: Path, content: _Content) -> None:
-    """One row per vector: kind (image or caption), row, view, image_row, text (id or caption), caption_id, vector."""
+    """One row per vector: kind (image or caption), row, view, image_row, text (id or caption), two names, vector."""
     arrow, parquet = _pyarrow(path)
     width = _shape(content.captions)[1]
     names = {"kind": arrow.string(), "row": arrow.int64(), "view": arrow.int32(), "image_row": arrow.int64()}
-    texts = {"text": arrow.string(), "caption_id": arrow.string()}
+    texts = {"text": arrow.string(), "caption_id": arrow.string(), "file_name": arrow.string()}
     fields = {**names, **texts, "vector": arrow.list_(arrow.float32(), width)}
     schema = arrow.schema(list(fields.items()), metadata={"selfalign": json.dumps(dict(content.attributes))})
     sides = (
-        ("image", content.images, list(range(len(content.image_ids))), content.image_ids, None),
-        ("caption", content.captions, content.image_of_caption.tolist(), content.caption_texts, content.caption_ids),
+        ("image", content.images, list(range(len(content.image_ids))), content.image_ids),
+        ("caption", content.captions, content.image_of_caption.tolist(), content.caption_texts),
     )
     with parquet.ParquetWriter(path, schema) as writer:
-        for kind, vectors, image_rows, told, ids in sides:
+        for kind, vectors, image_rows, told in sides:
             start = 0
+            ids = content.caption_ids if kind == "caption" else None
+            files = content.file_names if kind == "image" else None
             for chunk in _chunks(vectors):
                 views = chunk.shape[1] if chunk.ndim == 3 else 1
                 rows = np.repeat(np.arange(start, start + len(chunk)), views).tolist()
@@ -187,6 +196,7 @@ def _write_parquet(path: Path, content: _Content) -> None:
                     "image_row": [image_rows[row] for row in rows],
                     "text": [told[row] for row in rows],
                     "caption_id": [None if ids is None else ids[row] for row in rows],
+                    "file_name": [None if files is None else files[row] for row in rows],
                     "vector": arrow.FixedSizeListArray.from_arrays(arrow.array(chunk.reshape(-1)), width),
                 }
                 writer.write_table(arrow.table(columns, schema=schema))

@@ -6,7 +6,7 @@ Layout (HDF5; `.npz` holds the same arrays, the attributes as JSON in `attrs`):
     caption           (M, D) float32
     image_of_caption  (M,) int64, row of the caption's picture
     image_id          (N,) UTF-8                caption_text      (M,) UTF-8
-    caption_id        (M,) UTF-8, when the feature file has caption ids
+    file_name         (N,) UTF-8, and caption_id (M,) UTF-8, when the feature file has them
     attributes        `format`, `version`, `context_width` C, and what the writer adds (`signature`, …)
 
 Score of a pair: the largest inner product over the views. The last C numbers of a vector are the context block, the
@@ -18,10 +18,14 @@ arrays, may leave out V, and may hold any floating-point type.
 from __future__ import annotations
 
 import json
+import struct
+import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from selfalign_cli.data.rehearsal import survives
 from selfalign_cli.encodings import RetrievalVectors
 from selfalign_cli.errors import CheckpointError
 from selfalign_cli.metrics.score_blocks import Model, require_finite
@@ -38,6 +43,14 @@ from selfalign_cli.metrics.score_blocks import Model, require_finite
 FORMAT = "selfalign-embeddings"
 VERSION = 1
 READABLE = (".h5", ".hdf5", ".npz")
+TEXTS = ("image_id", "file_name", "caption_text", "caption_id")
+ARRAYS = ("image", "image_views", "image_context", "caption", "image_of_caption", *TEXTS)
+
+# What h5py, numpy and zipfile raise for damaged files, by experiment.
+FAULTS_OF_READING = (
+    *(OSError, EOFError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, SyntaxError, MemoryError),
+    *(ArithmeticError, zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError),
+)
 
 Attributes = Mapping[str, str | int | float]
 Arrays = Callable[[str], "npt.NDArray[Any] | None"]
@@ -55,6 +68,7 @@ class EmbeddingFile:
         caption_texts: M captions, or None.
         attributes: what the file says about itself.
         caption_ids: M names, or None.
+        file_names: N names of picture files, or None.
     """
 
     images: RetrievalVectors
@@ -64,6 +78,7 @@ class EmbeddingFile:
     caption_texts: list[str] | None
     attributes: Attributes
     caption_ids: list[str] | None = None
+    file_names: list[str] | None = None
 
     @property
     def model(self) -> Model:
@@ -93,7 +108,7 @@ def read_embeddings(path: Path, *, finite: bool = True) -> EmbeddingFile:
         raise CheckpointError(f"{path}: expected an embedding file ({', '.join(READABLE)})")
     try:
         file = _read_npz(path) if path.suffix.lower() == ".npz" else _read_hdf5(path)
-    except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as fault:
+    except FAULTS_OF_READING as fault:
         reason = (str(fault) or "cut short").splitlines()[0]
         raise CheckpointError(
             f"{path}: cannot be read as an embedding file ({reason})",
@@ -106,6 +121,10 @@ def read_embeddings(path: Path, *, finite: bool = True) -> EmbeddingFile:
 
 
 def _read_hdf5(path: Path) -> EmbeddingFile:
+    if not survives(partial(_rehearse_hdf5, path), size=path.stat().st_size):
+        raise CheckpointError(
+            f"{path} is so damaged that the library which reads it fails", "copy it again, or export it again"
+        )
     with h5py.File(path, "r") as file:
         attributes = {name: _attribute(value) for name, value in file.attrs.items()}
 
@@ -123,14 +142,36 @@ def _read_hdf5(path: Path) -> EmbeddingFile:
         return _checked(path, array, attributes)
 
 
+def _rehearse_hdf5(path: Path) -> None:
+    """Read what the library has to search for: all but numbers that lie in one piece."""
+    with h5py.File(path, "r") as file:
+        dict(file.attrs)
+        for name in ARRAYS:
+            dataset = file.get(name)
+            if isinstance(dataset, h5py.Dataset):
+                in_one_piece = dataset.id.get_offset() is not None and dataset.dtype.kind in "fiu"
+                dataset[slice(1) if dataset.ndim and in_one_piece else ()]
+
+
 def _read_npz(path: Path) -> EmbeddingFile:
-    with path.open("rb") as stream:  # opened here: numpy leaves a damaged archive open
+    with path.open("rb") as stream, warnings.catch_warnings():  # opened here: numpy leaves a damaged archive open
+        warnings.simplefilter("ignore")  # numpy's, about headers that only damage can bring about
         if not zipfile.is_zipfile(stream):
             raise zipfile.BadZipFile("not a whole .npz archive, as numpy.savez writes it")
         stream.seek(0)
         loaded = np.load(stream, allow_pickle=False)
-        attributes = json.loads(str(loaded["attrs"])) if "attrs" in loaded else {}
-        return _checked(path, lambda name: loaded[name] if name in loaded else None, attributes)
+
+        def array(name: str) -> npt.NDArray[Any] | None:
+            found = loaded[name] if name in loaded else None
+            if found is not None and not isinstance(found, np.ndarray):
+                raise ValueError(f"{name} is no array")
+            return found
+
+        told = array("attrs")
+        attributes = {} if told is None else json.loads(str(told))
+        if not isinstance(attributes, dict):
+            raise ValueError("attrs are no JSON object")
+        return _checked(path, array, attributes)
 
 
 def _attribute(value: Any) -> str | int | float:
@@ -174,6 +215,7 @@ def _checked(path: Path, array: Arrays, attributes: Attributes) -> EmbeddingFile
         _strings(path, array, "caption_text", len(captions)),
         attributes,
         _strings(path, array, "caption_id", len(captions)),
+        _strings(path, array, "file_name", count),
     )
 
 

@@ -64,5 +64,6 @@ def export_embeddings(
         image_ids=encoded.image_ids,
         caption_texts=encoded.caption_texts,
         caption_ids=encoded.caption_ids,
+        file_names=encoded.file_names,
         attributes=encoded.attributes,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,13 +15,14 @@ import torch
 
 from selfalign_cli.data.convert import Progress, no_progress
 from selfalign_cli.data.feature_layout import starts_as_hdf5
-from selfalign_cli.data.inspection import SHOWN_FAULTS, inspect_feature_file, inspect_vocabulary
+from selfalign_cli.data.inspection import SHOWN_FAULTS, SHOWN_IDS, inspect_feature_file, inspect_vocabulary
 from selfalign_cli.encodings import RetrievalVectors
 from selfalign_cli.engine.assemble import language_of_checkpoint
 from selfalign_cli.engine.build import build_model
 from selfalign_cli.engine.checkpoint import Checkpoint, load_checkpoint, weight_faults
 from selfalign_cli.engine.embeddings import EmbeddingFile, read_embeddings
-from selfalign_cli.errors import SelfAlignError
+from selfalign_cli.engine.published_checkpoint import read_published_checkpoint
+from selfalign_cli.errors import CheckpointError, DataError, SelfAlignError
 from selfalign_cli.metrics.score_blocks import require_finite
 from selfalign_cli.recipe.compat import compat_label
 from selfalign_cli.recipe.load import recipe_hash
@@ -31,7 +34,7 @@ EMBEDDING_NAMES = ("image", "image_views")
 
 
 def inspect_any(path: Path, *, quick: bool = False, progress: Progress = no_progress) -> dict[str, Any]:
-    """Describe a feature file, an embedding file, a checkpoint or a vocabulary, told apart by their content.
+    """Describe a feature file, embedding file, checkpoint (ours or published) or vocabulary, told apart by content.
 
     Args:
         path: the file.
@@ -49,8 +52,71 @@ def inspect_any(path: Path, *, quick: bool = False, progress: Progress = no_prog
             return inspect_embeddings(path)
         return inspect_feature_file(path, quick=quick, progress=progress)
     if _starts_as_torch_or_zip(path):
-        return inspect_embeddings(path) if _holds_arrays(path) else inspect_checkpoint(path)
+        return inspect_embeddings(path) if _holds_arrays(path) else _inspect_any_checkpoint(path)
+    if path.is_dir():
+        return inspect_wordpieces(path)
     return inspect_vocabulary(path)
+
+
+def _inspect_any_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        return inspect_checkpoint(path)
+    except CheckpointError:
+        try:
+            return inspect_published(path)
+        except CheckpointError:
+            pass
+        raise
+
+
+def inspect_published(path: Path) -> dict[str, Any]:
+    """Describe a checkpoint of the published programs; whether it fits a vocabulary, `import-checkpoint` says.
+
+    Raises:
+        CheckpointError: it cannot be read as one.
+    """
+    found = read_published_checkpoint(path)
+    parts = {"image": found.image, "text": found.text, "prototypes": found.prototypes or {}}
+    weights = {f"{part}.{name}": value for part, state in parts.items() for name, value in state.items()}
+    faults = [f"{name} holds NaN or infinity" for name, value in weights.items() if not value.isfinite().all()]
+    return {
+        "kind": "published checkpoint",
+        "path": str(path),
+        "model": "camera" if found.camera else "vsrn",
+        "selfalign": found.selfalign,
+        "data_name": str(found.options.get("data_name", "")),
+        "parameters": sum(value.numel() for value in weights.values()),
+        "epoch": found.epoch,
+        "step": found.steps,
+        "finite": not faults,
+        "shapes": {name: list(value.shape) for name, value in weights.items()},
+        "options": {name: value for name, value in found.options.items() if _is_plain(value)},
+        "scores": {} if found.selection is None else {"r1+r5": found.selection},
+        "faults": shortened(faults),
+    }
+
+
+def inspect_wordpieces(folder: Path) -> dict[str, Any]:
+    """Describe the tokenizer of a folder, as `build-vocab --kind wordpiece` makes it, or of a BERT folder.
+
+    Raises:
+        DataError: it holds no tokenizer.
+    """
+    if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.txt")):
+        raise DataError(
+            f"{folder} is a folder without a tokenizer; expected a feature file, vocabulary, checkpoint or embeddings",
+            f"a folder of features is converted: selfalign convert-features {folder} --out FILE.h5",
+        )
+    from selfalign_cli.data.wordpiece import load_tokenizer
+
+    tokenizer = load_tokenizer(str(folder))
+    return {
+        "kind": "word pieces",
+        "path": str(folder),
+        "pieces": len(tokenizer),
+        "content_hash": tokenizer.content_hash,
+        "faults": [],
+    }
 
 
 def inspect_checkpoint(path: Path) -> dict[str, Any]:
@@ -81,6 +147,9 @@ def inspect_checkpoint(path: Path) -> dict[str, Any]:
         "step": checkpoint.step,
         "resumable": checkpoint.training is not None,
         "finite": not any("NaN" in fault for fault in faults),
+        "shapes": {
+            name: list(value.shape) for name, value in checkpoint.model.items() if isinstance(value, torch.Tensor)
+        },
         "scores": checkpoint.scores,
         "faults": shortened(faults),
     }
@@ -94,6 +163,7 @@ def inspect_embeddings(path: Path) -> dict[str, Any]:
     """
     file = read_embeddings(path, finite=False)
     images, views, width = file.images.pooled.shape
+    shared = file.images.shared.shape[1]
     counts = np.bincount(file.image_of_caption.numpy(), minlength=images)
     faults = _embedding_faults(file)
     return {
@@ -103,8 +173,8 @@ def inspect_embeddings(path: Path) -> dict[str, Any]:
         "captions": len(file.captions.pooled),
         "captions_per_image": {"min": int(counts.min()), "mean": float(counts.mean()), "max": int(counts.max())},
         "views": views,
-        "width": width + file.images.shared.shape[1],
-        "context_width": file.images.shared.shape[1],
+        "width": width + shared,
+        "context_width": shared,
         "similarity": str(file.attributes.get("similarity", "dot")),
         "split": _text(file, "split"),
         "compat": _text(file, "compat"),
@@ -114,6 +184,10 @@ def inspect_embeddings(path: Path) -> dict[str, Any]:
         "image_ids": file.image_ids is not None,
         "caption_texts": file.caption_texts is not None,
         "caption_ids": file.caption_ids is not None,
+        "file_names": file.file_names is not None,
+        "first_image_ids": (file.image_ids or [])[:SHOWN_IDS],
+        "first_caption_ids": (file.caption_ids or [])[:SHOWN_IDS],
+        "shapes": {"image": [images, views, width + shared], "caption": [len(file.captions.pooled), width + shared]},
         "finite": not any("NaN" in fault for fault in faults),
         "faults": shortened(faults),
     }
@@ -172,6 +246,11 @@ def _text(file: EmbeddingFile, name: str) -> str | None:
     return None if value is None else str(value)
 
 
+def _is_plain(value: object) -> bool:
+    """Whether JSON can hold it."""
+    return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+
+
 def _holds_embeddings(path: Path) -> bool:
     try:
         with h5py.File(path, "r") as file:
@@ -193,5 +272,5 @@ def _holds_arrays(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith(".npy") for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile, ValueError):
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, struct.error):
         return path.suffix.lower() == ".npz"

@@ -117,6 +117,7 @@ def _load(path: Path) -> object:
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder; expected a file", f"try {path / 'model_best.pth.tar'}")
     try:
+        _expect_checksums(path)
         try:
             return _load_weights_only(path)
         except UnicodeDecodeError:  # Python 2 wrote bytes as text, e.g. those of a numpy number
@@ -135,6 +136,15 @@ def _load(path: Path) -> object:
             ) from fault
         reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
         raise CheckpointError(f"{path} is damaged or not a checkpoint: {reason}", "fetch it again") from fault
+
+
+def _expect_checksums(path: Path) -> None:
+    """Hold a zip archive against its checksums, which torch itself does not look at; older files have none."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+        if broken is not None:
+            raise ValueError(f"{broken} has another checksum")
 
 
 def _load_weights_only(path: Path, **extra: Any) -> object:

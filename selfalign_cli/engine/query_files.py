@@ -25,7 +25,8 @@ def write_details(path: Path, evaluation: Evaluation) -> None:
 
     A line: `direction` (i2t or t2i), `row`, `id` and, of captions, `text` of the query; its `rank` from 1 (within its
     fold); `best`, what stands in the first place, with its `score` (a wrong one when it ties with the right one);
-    `true`, the right ones. Ids and texts are null where the file has none.
+    `true`, the right ones. Ids and texts are null where the file has none; pictures have a `file_name` where it has
+    those.
 
     Args:
         path: the file to write.
@@ -44,7 +45,8 @@ def _details(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
         captions_of[image].append(row)
 
     def picture(row: int) -> dict[str, Any]:
-        return {"row": row, "id": None if names.image_ids is None else names.image_ids[row]}
+        named = {} if names.file_names is None else {"file_name": names.file_names[row]}
+        return {"row": row, "id": None if names.image_ids is None else names.image_ids[row], **named}
 
     def caption(row: int) -> dict[str, Any]:
         ids, texts = names.caption_ids, names.caption_texts

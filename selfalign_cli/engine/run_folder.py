@@ -109,8 +109,11 @@ def versions() -> dict[str, Any]:
     }
 
 
-def check_resumable(recipe: Recipe, last: Checkpoint, data_hash: str, text_hash: str) -> None:
+def check_resumable(recipe: Recipe, last: Checkpoint, data_hash: str, text_hash: str) -> list[str]:
     """Refuse to continue a run with another recipe, other features or another vocabulary.
+
+    Returns:
+        Keys that differ and may, with both values.
 
     Raises:
         CheckpointError: the checkpoint holds no training state.
@@ -120,11 +123,11 @@ def check_resumable(recipe: Recipe, last: Checkpoint, data_hash: str, text_hash:
         raise CheckpointError(
             "last.ckpt holds a model only, no training state to resume", "start a new run in another run.dir"
         )
-    changed = [
-        f"  {key}: was {before!r}, now {now!r}"
+    told = {
+        key: f"{key}: was {before!r}, now {now!r}"
         for key, before, now in differences(last.recipe.model_dump(), recipe.model_dump())
-        if key not in FREE_KEYS
-    ]
+    }
+    changed = [f"  {text}" for key, text in told.items() if key not in FREE_KEYS]
     if changed:
         raise RecipeError(
             "--resume with a changed recipe: these keys change the mathematics\n" + "\n".join(changed),
@@ -139,6 +142,7 @@ def check_resumable(recipe: Recipe, last: Checkpoint, data_hash: str, text_hash:
                 f"--resume with other {what}: the run was trained on {str(before)[:12]}, the recipe names {now[:12]}",
                 "name the files of the run, or start a new one in another run.dir",
             )
+    return list(told.values())
 
 
 def differences(before: dict[str, Any], now: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -17,7 +17,7 @@ from selfalign_cli.engine.metrics_log import MetricsLog, NoLog
 from selfalign_cli.engine.run_folder import RunFolder, check_resumable
 from selfalign_cli.engine.train_state import TrainState, begin_state, restore_state
 from selfalign_cli.engine.trainer import Run, TrainingData, TrainingView
-from selfalign_cli.errors import RecipeError, RunError
+from selfalign_cli.errors import DataError, RecipeError, RunError
 from selfalign_cli.recipe.load import recipe_hash
 from selfalign_cli.recipe.schema import Recipe
 
@@ -51,7 +51,10 @@ def train_recipe(recipe: Recipe, *, resume: bool, device: str, ui: TrainingView)
             if parallel.rank() == 0:
                 folder.describe(recipe, data.pairs.file.content_hash, data.language.captions.content_hash)
             stop.defer()
-            return Run(recipe, data, state, folder, log, ui, place).train(stop)
+            try:
+                return Run(recipe, data, state, folder, log, ui, place).train(stop)
+            except DataError as fault:  # it was sound when the run began
+                raise RunError(fault.message, fault.hint) from fault
 
 
 def _check_shares(recipe: Recipe, data: TrainingData) -> None:
@@ -102,7 +105,8 @@ def start_or_resume(
     if last is None:
         folder.begin(resume=resume)
     else:
-        check_resumable(recipe, last, file.content_hash, language.captions.content_hash)
+        for change in check_resumable(recipe, last, file.content_hash, language.captions.content_hash):
+            ui.message(f"resuming with another {change}")
     state = begin_state(recipe, language, file.feature_dim, device)
     if last is not None:
         restore_state(state, last, what=str(folder.last))

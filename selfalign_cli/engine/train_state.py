@@ -107,6 +107,11 @@ def restore_state(state: TrainState, checkpoint: Checkpoint, *, what: str) -> No
         _set_random_state(training)
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as fault:
         raise CheckpointError(f"{what} holds a damaged training state", "train again in another run.dir") from fault
+    faulty = state.not_finite()
+    if faulty is not None:
+        raise CheckpointError(
+            f"{what} holds a damaged training state: {faulty} is not finite", "train again in another run.dir"
+        )
 
 
 def _random_state() -> dict[str, Any]:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 import pickle
+import struct
+import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,11 @@ OLDER_CONFIG = "bert_config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 SHARDED = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 UNREAD = ("pooler.",)  # parts of BERT that no token state depends on; they may be missing
+# What torch, zipfile and safetensors raise for damaged files, by experiment.
+FAULTS_OF_READING = (
+    *(OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError),
+    *(SafetensorError, zipfile.BadZipFile, zlib.error, struct.error, OverflowError, NotImplementedError),
+)
 OLDER_ENDINGS = ((".gamma", ".weight"), (".beta", ".bias"))
 
 
@@ -72,7 +80,8 @@ def bert_from_config(config: Mapping[str, Any]) -> nn.Module:
         from transformers import AutoConfig, AutoModel
 
         try:
-            bert: nn.Module = AutoModel.from_config(AutoConfig.for_model(**{"model_type": "bert", **config}))
+            settings = _without_kernels(AutoConfig.for_model(**{"model_type": "bert", **config}))
+            bert: nn.Module = AutoModel.from_config(settings)
         except Exception as fault:  # its configs and models raise whatever they like
             raise CheckpointError(f"this BERT configuration cannot be built: {_first_line(fault)}") from fault
     return _require_token_states(bert, "this configuration")
@@ -138,11 +147,13 @@ def encoder_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _load_current(name: str, *, local: bool) -> nn.Module:
     with quiet_transformers():
-        from transformers import AutoModel
+        from transformers import AutoConfig, AutoModel
 
         try:
+            settings = AutoConfig.from_pretrained(name, local_files_only=local, trust_remote_code=False)
             bert, found = AutoModel.from_pretrained(
                 name,
+                config=_without_kernels(settings),
                 local_files_only=local,
                 trust_remote_code=False,
                 dtype=torch.float32,
@@ -160,6 +171,12 @@ def _load_current(name: str, *, local: bool) -> nn.Module:
     faults += [f"{key} has no place in the config" for key in found["unexpected_keys"] if _is_encoder_name(key)]
     _raise_unfit(name, sorted(faults))
     return _require_token_states(bert, name)
+
+
+def _without_kernels(config: Any) -> Any:
+    """A configuration that cannot name a program of the hub to compute attention with; the default is torch's own."""
+    config._attn_implementation = None
+    return config
 
 
 def _load_older(config_path: Path, weights: Path) -> nn.Module:
@@ -186,14 +203,16 @@ def _load_older(config_path: Path, weights: Path) -> nn.Module:
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
-        state = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
+        with warnings.catch_warnings():  # torch's, about pickles that only damage can bring about
+            warnings.simplefilter("ignore")
+            state = (
+                load_file(path)
+                if path.suffix == ".safetensors"
+                else torch.load(path, map_location="cpu", weights_only=True)
+            )
     except pickle.UnpicklingError as fault:
         raise CheckpointError(f"{path} holds Python objects beside weights; nothing of it was run") from fault
-    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as fault:
+    except FAULTS_OF_READING as fault:
         raise CheckpointError(f"{path} is damaged or holds no weights: {_first_line(fault)}") from fault
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path} holds no weights; expected tensors by name")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 
 import pytest
 
+from selfalign_cli.cli import console
 from selfalign_cli.cli.console import TrainingView, duration, printable, progress, show_json, show_message, show_table
 
 TRAINING = """
@@ -99,6 +101,19 @@ def test_duration(seconds, text):
 def test_messages_go_to_stderr(capsys):
     show_message("taking [runs]/best.ckpt")
     assert capsys.readouterr() == ("", "taking [runs]/best.ckpt\n")
+
+
+def test_progress_on_a_terminal_shows_rate_and_time_left():
+    code = "import time\nfrom selfalign_cli.cli.console import progress\nwith progress('convert', 900) as advance:\n"
+    shown = on_a_terminal(code + "    for _ in range(9):\n        advance(50)\n        time.sleep(0.06)\n")
+    assert re.search(r"convert .*450/900 +[0-9,]+/s +0:00:0[0-2]", shown)
+
+
+def test_progress_in_a_log_tells_rate_and_time_left(capsys, monkeypatch):
+    monkeypatch.setattr(console, "PLAIN_SECONDS", 0.0)
+    with progress("encode", 5_000_000_000) as advance:
+        advance(10)
+    assert re.match(r"encode: 10 of 5,000,000,000, [0-9,]+/s, [0-9:]+ left\n", capsys.readouterr().err)
 
 
 def test_progress_in_a_log_ends_with_a_count(capsys):

@@ -65,6 +65,26 @@ def test_pictures_may_have_different_numbers_of_captions(tmp_path):
     assert file.caption_image.tolist() == [0, 1, 1, 2, 2, 2]
 
 
+def test_pictures_without_captions(tmp_path):
+    """A file of regions only can be read; who needs captions is told how to add them."""
+    records = [make_record(row, captions=[], caption_ids=None) for row in range(2)]
+    file = FeatureFile(write_records(tmp_path / "f.h5", records))
+    assert (file.has_captions, file.captions, file.image_ids) == (False, [], ["im0", "im1"])
+    assert file.regions(1).tobytes() == records[1].features.tobytes()
+    assert file.split_images("train").tolist() == [0, 1]
+    with pytest.raises(DataError, match="f.h5 holds pictures without captions") as caught:
+        file.split_captions("train")
+    assert "--captions" in caught.value.hint
+
+
+def test_a_picture_with_captions_among_those_without(tmp_path):
+    records = [make_record(0, captions=[], caption_ids=None), make_record(1, caption_ids=None)]
+    with pytest.raises(
+        DataError, match="picture im1 of split train: it has captions, and the pictures before it lack"
+    ):
+        write_records(tmp_path / "f.h5", records)
+
+
 def test_an_unknown_split_is_answered_with_the_known_ones(path):
     with pytest.raises(DataError, match="no split 'test'; it has train, dev"):
         FeatureFile(path).split_images("test")
@@ -91,6 +111,14 @@ def test_captions_of_any_alphabet_and_length(tmp_path):
     captions = ["一只狗", "🐕 runs", "a\u2028b", "tab\tinside", "x" * 3000]
     file = FeatureFile(write_records(tmp_path / "f.h5", [make_record(captions=captions, caption_ids=None)]))
     assert file.captions == captions
+
+
+def test_pieces_sent_to_the_disk_early_change_nothing(tmp_path, path, monkeypatch):
+    from selfalign_cli.data import hdf5_output
+
+    monkeypatch.setattr(hdf5_output, "PIECE", 64)
+    monkeypatch.setattr(hdf5_output, "CACHED", 128)
+    assert write_records(tmp_path / "g.h5", make_records()).read_bytes() == path.read_bytes()
 
 
 def test_anybody_can_read_the_file(path):
@@ -202,7 +230,7 @@ def with_box(*corners: float) -> np.ndarray:
         ({"boxes": with_box(np.nan, 2, 9, 4)}, "box 2 is nan 2 9 4"),
         ({"size": (0.0, 30.0)}, "expected a positive width and height"),
         ({"size": (np.inf, 30.0)}, "expected a positive width and height"),
-        ({"captions": []}, "it has no caption"),
+        ({"captions": [], "caption_ids": []}, "it lacks captions, and the pictures before it have them"),
         ({"captions": ["a dog", " \t"]}, "caption 1 is empty"),
         ({"caption_ids": ["1"]}, "1 caption ids for 2 captions"),
         ({"captions": ["a\0b", "c"]}, "holds a NUL character"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from support.records import make_records, write_records
+from support.records import make_record, make_records, write_records
 from typer.testing import CliRunner
 
 from selfalign_cli.cli.app import app
@@ -136,7 +136,9 @@ def test_inspect_a_feature_file(features):
     found = json.loads(result.stdout)
     two = {"min": 2, "mean": 2, "max": 2}
     assert (found["kind"], found["images"], found["captions"], found["regions"]) == ("features", 7, 14, 19)
-    assert found["splits"]["dev"] == {"images": 3, "captions": 6, "captions_per_image": two}
+    first = {"first_image_ids": ["im4", "im5", "im6"], "first_caption_ids": ["4a", "4b", "5a"]}
+    assert found["splits"]["dev"] == {"images": 3, "captions": 6, "captions_per_image": two, **first}
+    assert found["shapes"] == {"features": [19, 5], "boxes": [19, 4], "image_size": [7, 2]}
     assert found["regions_per_image"] == {"min": 1, "mean": pytest.approx(19 / 7), "max": 4}
     assert found["faults"] == []
 
@@ -145,7 +147,7 @@ def test_inspect_shows_a_table(features):
     result = run("inspect", features)
     assert result.exit_code == 0, result.output
     assert "regions per image  1 to 4, mean 2.71" in result.stdout
-    assert "train         4         8                     2" in result.stdout
+    assert "train         4         8                     2  im0, im1, im2" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -171,6 +173,13 @@ def test_a_quick_look_reads_no_regions(features):
     with h5py.File(features, "r+") as file:
         file["features"][3] = np.nan
     assert run("inspect", features, "--quick").exit_code == 0
+
+
+def test_inspect_pictures_without_captions(tmp_path):
+    path = write_records(tmp_path / "f.h5", [make_record(captions=[], caption_ids=None)])
+    found = json.loads(run("inspect", path, "--json").stdout)
+    assert (found["captions"], found["splits"]["train"]["captions"], found["faults"]) == (0, 0, [])
+    assert "without captions" in refused("build-vocab", path, "--out", tmp_path / "v.json", "--splits", "train")
 
 
 def test_inspect_a_vocabulary(tmp_path):

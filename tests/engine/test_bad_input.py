@@ -78,7 +78,7 @@ def test_nan_in_features(world: World, forks: Forks, tmp_path: Path, workers: in
         row = int(file["offsets"][3])
         file["features"][row, 0] = np.nan
     done = train(world, forks, tmp_path, "data.features=nan.h5", f"data.workers={workers}")
-    done.must_refuse("nan.h5: picture ", "(row 3) holds NaN or infinite features")
+    done.must_refuse("nan.h5: picture ", "(row 3) holds NaN or infinite features", code=1)
 
 
 def test_nan_in_features_to_score(world: World, forks: Forks, unbroken: Path, tmp_path: Path) -> None:

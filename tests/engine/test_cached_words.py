@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,9 @@ import torch
 from support.processes import Forks, at_call
 from support.world import World, differences, lines_of, opened, outcome
 
-from selfalign_cli.engine.cached_words import require_room, with_cached_words
+from selfalign_cli.bench.damage import damaged
+from selfalign_cli.data.token_table import TokenTable
+from selfalign_cli.engine.cached_words import _open, require_room, with_cached_words
 from selfalign_cli.engine.train import open_training_data
 from selfalign_cli.engine.train_state import begin_state
 from selfalign_cli.engine.trainer import TrainingData
@@ -165,6 +168,18 @@ def test_a_damaged_file_is_computed_anew(parts: Parts, tmp_path: Path, damage: b
         path.write_bytes(content[:-8] if damage is None else damage)
     parts.cached(tmp_path)
     assert {path: path.read_bytes() for path in (tmp_path / "cache").iterdir()} == files
+
+
+def test_a_file_with_any_damage_is_whole_or_none(tmp_path: Path) -> None:
+    """A header is a Python expression to numpy, and can be wrong in many ways."""
+    table = TokenTable.encode(["a", "b c"], lambda text: [5] * len(text))
+    np.save(tmp_path / "whole.npy", np.zeros((4, 3), np.float32))
+    whole, found = (tmp_path / "whole.npy").read_bytes(), set()
+    for seed in range(400):
+        (tmp_path / "states.npy").write_bytes(damaged(whole, whole, random.Random(seed)))
+        states = _open(tmp_path / "states.npy", table, 3)
+        found.add(None if states is None else states.extent.shape)
+    assert found == {None, (4, 3)}
 
 
 def test_the_files_are_plain_arrays(parts: Parts, tmp_path: Path) -> None:

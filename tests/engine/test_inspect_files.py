@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from support.processes import Forks
+from support.published_files import published_content, write_checkpoint
 from support.world import World, opened
 
 from selfalign_cli.engine.inspect_files import inspect_any
@@ -93,6 +94,49 @@ def test_a_checkpoint_that_was_cut_short(unbroken: Path, tmp_path: Path):
     (tmp_path / "cut.ckpt").write_bytes((unbroken / "best.ckpt").read_bytes()[:5000])
     with pytest.raises(CheckpointError, match="damaged"):
         inspect_any(tmp_path / "cut.ckpt")
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "older"])
+def test_a_published_checkpoint(forks: Forks, tmp_path: Path, zipped: bool):
+    content = published_content()
+    path = write_checkpoint(tmp_path / "model_best.pth.tar", content, zipped=zipped)
+    told = forks.run("inspect", path, "--json", cwd=tmp_path)
+    assert told.code == 0, told.err
+    found = json.loads(told.out)
+    assert (found["kind"], found["model"], found["selfalign"]) == ("published checkpoint", "vsrn", True)
+    assert (found["epoch"], found["step"], found["scores"]) == (3, 30, {"r1+r5": 132.5})
+    assert found["shapes"]["image.fc.weight"] == list(content["model"][0]["fc.weight"].shape)
+    assert found["options"]["data_name"] == "f30k_precomp"
+    content["model"][0]["fc.bias"][0] = torch.nan
+    write_checkpoint(path, content, zipped=zipped)
+    assert forks.run("inspect", path, cwd=tmp_path).code == 2
+    assert inspect_any(path)["faults"] == ["image.fc.bias holds NaN or infinity"]
+
+
+def test_golden_files_of_the_published_programs(golden_dir: Path):
+    for path in sorted((golden_dir / "legacy").glob("*/*.pth.tar")):
+        found = inspect_any(path)
+        assert (found["kind"], found["faults"]) == ("published checkpoint", [])
+        assert found["model"] == path.parent.name.split("_")[0]
+    vocabularies = [inspect_any(path) for path in sorted((golden_dir / "legacy" / "vocab").iterdir())]
+    assert {found["content_hash"] for found in vocabularies} == {vocabularies[0]["content_hash"]}
+
+
+def test_word_pieces(camera_bert: Path, tmp_path: Path):
+    found = inspect_any(camera_bert)
+    assert (found["kind"], found["faults"]) == ("word pieces", [])
+    assert found["pieces"] == len((camera_bert / "vocab.txt").read_text().splitlines())
+
+
+def test_what_is_nothing_of_ours(forks: Forks, tmp_path: Path):
+    (tmp_path / "a.tsv").write_text("1\t2\n")
+    np.save(tmp_path / "a.npy", np.ones(3))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "empty").touch()
+    for name, words in (("a.tsv", "is no feature file"), ("a.npy", "is no feature file"), ("folder", "is a folder")):
+        forks.run("inspect", name, "--json", cwd=tmp_path).must_refuse(f"{name} {words}", "convert-features")
+    forks.run("inspect", "empty", cwd=tmp_path).must_refuse("empty")
+    forks.run("inspect", "none", cwd=tmp_path).must_refuse("none")
 
 
 def test_a_published_checkpoint_is_known_as_one(tmp_path: Path):

@@ -111,6 +111,18 @@ def test_a_resume_may_change_what_changes_no_number(
     )
     done = forks.run("train", recipe, "--resume", cwd=tmp_path)
     assert done.code == 0, done.err
+    assert [line for line in done.err.splitlines() if line.startswith("resuming with another ")] == [
+        f"resuming with another {change}"
+        for change in (
+            f"data.features: was '{world.features}', now 'moved.h5'",
+            f"data.vocab: was '{world.vocab}', now 'moved.json'",
+            "data.workers: was 0, now 1",
+            "optim.epochs: was 1, now 2",
+            "run.dir: was 'run', now 'elsewhere'",
+            "run.log_every: was 2, now 1",
+            "run.save_every: was 2, now 1",
+        )
+    ]
     resumed, expected = opened(tmp_path / "elsewhere/last.ckpt"), opened(unbroken / "last.ckpt")
     assert not differences(resumed["model"], expected["model"])
     assert load_recipe(tmp_path / "elsewhere/recipe.yaml") == load_recipe(recipe)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from selfalign_cli.bench.damage import damaged
 from selfalign_cli.errors import CheckpointError, DataError, RecipeError
 from selfalign_cli.models.bert import (
+    _read_weights,
     bert_config_dict,
     bert_from_config,
     check_limits,
@@ -150,6 +153,24 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
             load_bert(str(folder))
 
 
+@pytest.mark.parametrize("kind", ["zip", "older", "safetensors"])
+def test_weights_with_any_damage_are_refused_or_read(tmp_path: Path, kind: str) -> None:
+    state = {f"encoder.layer.{number}.weight": torch.ones(3, 4) for number in range(3)}
+    whole, damaged_file = (tmp_path / f"{name}.{'safetensors' if kind == 'safetensors' else 'bin'}" for name in "ab")
+    if kind == "safetensors":
+        save_file(state, whole)
+    else:
+        torch.save(state, whole, _use_new_zipfile_serialization=kind == "zip")
+    outcomes = set()
+    for seed in range(300):
+        damaged_file.write_bytes(damaged(whole.read_bytes(), whole.read_bytes(), random.Random(seed)))
+        try:
+            outcomes.add(set(map(type, _read_weights(damaged_file).values())) <= {Tensor})
+        except CheckpointError:
+            outcomes.add("refused")
+    assert outcomes == {True, "refused"}
+
+
 def test_pickled_code_is_refused_and_never_runs(tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[object, tuple[str]]:
@@ -160,6 +181,17 @@ def test_pickled_code_is_refused_and_never_runs(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nothing of it was run"):
         load_bert(str(folder))
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+def test_programs_of_the_hub_that_a_config_names_are_not_fetched(tmp_path: Path, key: str) -> None:
+    """transformers would download and run a kernel that computes attention; from a folder, and from a checkpoint."""
+    folder = current_folder(tmp_path / "bert")
+    config = {**json.loads((folder / "config.json").read_text()), key: "owner/kernel"}
+    (folder / "config.json").write_text(json.dumps(config))
+    for bert in (load_bert(str(folder)), bert_from_config(config)):
+        assert bert.config._attn_implementation == "sdpa"
+    assert "owner/kernel" not in json.dumps(bert_config_dict(bert))
 
 
 def test_code_in_a_model_folder_is_not_run(tmp_path: Path) -> None:

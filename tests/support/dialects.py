@@ -54,6 +54,8 @@ class Dialect:
         boxes: whether boxes are kept.
         sizes: whether picture sizes are kept.
         adaptive: whether pictures may have different numbers of regions.
+        own_captions: whether the captions are among the sources, and no file of captions goes with them.
+        each: captions of the picture in a row.
     """
 
     write: Callable[[Path, Sequence[Picture]], list[Path]]
@@ -61,6 +63,17 @@ class Dialect:
     boxes: bool = True
     sizes: bool = True
     adaptive: bool = True
+    own_captions: bool = False
+    each: Callable[[int], int] = lambda row: 1 + row % 3
+
+    def save(self, folder: Path, pictures: Sequence[Picture]) -> tuple[list[Path], Path | None]:
+        """Write pictures and captions; returns what to name as sources, and as captions."""
+        captions = None if self.own_captions else write_captions(folder / "captions.json", pictures)
+        return self.write(folder, pictures), captions
+
+    def captions(self, pictures: Sequence[Picture]) -> list[str]:
+        """The captions of some pictures; each begins with `a dog ID`."""
+        return [f"a dog {p.image_id} {k}" for row, p in enumerate(pictures) for k in range(self.each(row))]
 
 
 def b64(array: npt.NDArray[Any]) -> bytes:

@@ -11,11 +11,14 @@ import numpy as np
 import torch
 import yaml
 
+from selfalign_cli.bench.outcome import differences, metrics_of
 from selfalign_cli.data.captions import read_vocabulary_captions
 from selfalign_cli.data.convert import convert_to_feature_file
 from selfalign_cli.data.features import ImageRecord, write_feature_file
 from selfalign_cli.data.scenes import make_scenes
 from selfalign_cli.data.vocab import build_vocabulary
+
+__all__ = ["World", "differences", "lines_of", "metrics_of", "opened", "outcome"]
 
 TRAIN_IMAGES = 24
 RECIPE = """
@@ -87,11 +90,6 @@ def lines_of(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def metrics_of(run: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl without the one field that may differ between equal runs."""
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines_of(run)]
-
-
 def opened(path: Path) -> dict[str, Any]:
     """A checkpoint as anybody can open it."""
     return torch.load(path, weights_only=True)
@@ -102,16 +100,3 @@ def outcome(run: Path) -> dict[str, Any]:
     last, best = opened(run / "last.ckpt"), opened(run / "best.ckpt")
     del last["training"]["log_bytes"]  # counts the digits of `seconds`
     return {"metrics": metrics_of(run), "last": last, "best": best}
-
-
-def differences(first: Any, second: Any, path: str = "") -> list[str]:
-    """Where two nested structures of tensors and plain values differ, by a single bit."""
-    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
-        same = first.dtype == second.dtype and first.shape == second.shape
-        same = same and first.contiguous().numpy().tobytes() == second.contiguous().numpy().tobytes()
-        return [] if same else [path]
-    if isinstance(first, dict) and isinstance(second, dict) and first.keys() == second.keys():
-        return [fault for key in first for fault in differences(first[key], second[key], f"{path}/{key}")]
-    if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
-        return [fault for row in range(len(first)) for fault in differences(first[row], second[row], f"{path}/{row}")]
-    return [] if first == second else [f"{path}: {first!r:.80} {second!r:.80}"]

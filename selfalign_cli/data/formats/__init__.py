@@ -32,12 +32,13 @@ class Reader:
     Attributes:
         describes: what a source of this format looks like, for messages.
         recognises: whether a path looks like a source of this format; cheap, never raises on damaged files.
-        plan: read what is needed to know sizes: (sources, captions file or None, splits or none for all) -> plan.
+        plan: read what is needed to know sizes: (sources, captions file or None, splits or none for all, whether
+            pictures that the captions do not know are left out) -> plan.
     """
 
     describes: str
     recognises: Callable[[Path], bool]
-    plan: Callable[[Sequence[Path], Path | None, Sequence[str]], ConversionPlan]
+    plan: Callable[[Sequence[Path], Path | None, Sequence[str], bool], ConversionPlan]
 
 
 READERS: dict[str, Reader] = {
@@ -79,7 +80,12 @@ READERS: dict[str, Reader] = {
 
 
 def plan_conversion(
-    sources: Sequence[Path], captions: Path | None = None, format: str = "auto", splits: Sequence[str] = ()
+    sources: Sequence[Path],
+    captions: Path | None = None,
+    format: str = "auto",
+    splits: Sequence[str] = (),
+    *,
+    skip_unknown: bool = False,
 ) -> ConversionPlan:
     """Find out what the sources hold.
 
@@ -87,7 +93,8 @@ def plan_conversion(
         sources: files or folders, all of one format.
         captions: a captions file, for formats that have none of their own.
         format: a key of READERS, or `auto`.
-        splits: splits to convert; none for all. Where the captions know no splits, the name of the only one.
+        splits: splits to convert; none for all. Where there are no splits, the name of the only one.
+        skip_unknown: leave out pictures that the captions file does not know, in place of an error.
 
     Raises:
         DataError: a source is missing, damaged, or of no known format.
@@ -105,7 +112,7 @@ def plan_conversion(
         raise DataError(f"there is no feature format {format!r}; expected auto, {', '.join(READERS)}")
     for source in sources:
         _expect_readable(source)
-    return READERS[format].plan(sources, captions, splits)
+    return READERS[format].plan(sources, captions, splits, skip_unknown)
 
 
 def _expect_readable(source: Path) -> None:

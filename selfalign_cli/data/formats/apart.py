@@ -6,13 +6,17 @@ circles for ever. Here this happens to a child process, and becomes an error of 
 
 from __future__ import annotations
 
+import ctypes
+import faulthandler
 import json
 import multiprocessing
+import os
+import resource
 import signal
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -22,12 +26,15 @@ from typing import Any
 import numpy as np
 
 from selfalign_cli.data.feature_layout import starts_as_hdf5
-from selfalign_cli.data.formats.pictures import Array, Pictures, ReadPicture, Regions
+from selfalign_cli.data.formats.pictures import Array, Pictures, ReadPicture, Regions, named
 from selfalign_cli.errors import DataError
 
 # Seconds to wait for an answer; the longest honest one lists the names of 370,000 data sets.
 PATIENCE = 600.0
 SOON = 5.0
+# Seconds that the library may compute without coming back. Its longest honest call lists 370,000 names, in one second.
+CIRCLES = 20
+PARENT_DEATH_SIGNAL = 1  # Linux: prctl's PR_SET_PDEATHSIG
 
 OpenPictures = Callable[[Sequence[Path]], Pictures]
 
@@ -134,9 +141,9 @@ class _Answers:
         except (EOFError, OSError) as fault:
             self.process.join(SOON)
             code = self.process.exitcode
+            runs = "runs in circles" if code == -signal.SIGXCPU else f"failed (exit code {code})"
             raise DataError(
-                f"{self.source} is so damaged that the library which reads it failed (exit code {code})",
-                "fetch it again",
+                f"{self.source} is so damaged that the library which reads it {runs}", "fetch it again"
             ) from fault
         raise DataError(
             f"{self.source} gives no answer for {PATIENCE:.0f} seconds", "it is damaged, or its disk is gone"
@@ -148,32 +155,62 @@ def _child(work: Callable[[Connection], None], sources: Sequence[Path]) -> Itera
     """A process that does some work and answers; it ends with the block."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_run, args=(ours, theirs, work), daemon=True)
+    process = context.Process(target=_run, args=(ours, theirs, work, os.getpid()), daemon=True)
     with warnings.catch_warnings():
         # The child touches nothing that another thread may hold: it reads files and writes to a pipe.
         warnings.simplefilter("ignore", DeprecationWarning)
         process.start()
     theirs.close()
     try:
-        yield _Answers(ours, process, " ".join(str(source) for source in sources))
+        yield _Answers(ours, process, named(sources))
     finally:
+        process.kill()  # it only reads, so it may be stopped anywhere
         ours.close()
         process.join(SOON)
-        if process.is_alive():
-            process.kill()
-            process.join()
-        process.close()
+        if process.exitcode is not None:  # else it waits for a disk that is gone
+            process.close()
 
 
-def _run(ours: Connection, theirs: Connection, work: Callable[[Connection], None]) -> None:
+def _run(ours: Connection, theirs: Connection, work: Callable[[Connection], None], parent: int) -> None:
     """All that the child does."""
     ours.close()  # so that it notices when the parent is gone
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    try:
-        work(theirs)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return
-    except DataError as fault:
-        theirs.send_bytes(json.dumps({"fault": [fault.message, fault.hint]}).encode())
-    except Exception:
-        theirs.send_bytes(json.dumps({"bug": traceback.format_exc()}).encode())
+    _live_and_die_quietly(parent)
+    _end_in_circles(CIRCLES)
+    with suppress(OSError, EOFError):  # the parent is gone
+        try:
+            work(theirs)
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            return
+        except DataError as fault:
+            theirs.send_bytes(json.dumps({"fault": [fault.message, fault.hint]}).encode())
+        except Exception:
+            theirs.send_bytes(json.dumps({"bug": traceback.format_exc()}).encode())
+
+
+def _live_and_die_quietly(parent: int) -> None:
+    """Leave Ctrl-C to the parent, do not outlive it, and end without words or a core file."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    faulthandler.disable()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def _end_in_circles(seconds: int) -> None:
+    """Let the system end this process when it computes so long without a step of Python's."""
+
+    def allow_more_time(*_: object) -> None:
+        spent, most = resource.getrusage(resource.RUSAGE_SELF), resource.getrlimit(resource.RLIMIT_CPU)[1]
+        wanted = int(spent.ru_utime + spent.ru_stime) + 1 + seconds
+        resource.setrlimit(
+            resource.RLIMIT_CPU, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most)
+        )
+
+    allow_more_time()
+    # Python answers a signal between two of its own steps, so never while the library runs in circles.
+    signal.signal(signal.SIGPROF, allow_more_time)
+    signal.siginterrupt(signal.SIGPROF, False)
+    signal.setitimer(signal.ITIMER_PROF, 0.25, 0.25)

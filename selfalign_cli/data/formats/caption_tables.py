@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from selfalign_cli.data.captions import KARPATHY_SPLITS, SCAN_CAPTIONS, read_caption_lines, read_json
+from selfalign_cli.data.captions import KARPATHY_SPLITS, SCAN_CAPTIONS, read_caption_lines, read_captions_json
 from selfalign_cli.data.formats.pictures import shown
 from selfalign_cli.errors import DataError
 
@@ -46,8 +46,26 @@ class CaptionedPicture:
     size: tuple[float, float] | None = None
 
 
+@dataclass(frozen=True)
+class CaptionTable:
+    """What a captions file holds.
+
+    Attributes:
+        wanted: pictures with captions of the splits that were asked for, in the order of the file.
+        names: what each picture of the file may be called, those of other splits and without captions included.
+    """
+
+    wanted: list[CaptionedPicture]
+    names: list[dict[str, str]]
+
+
 def read_caption_table(path: Path, splits: Sequence[str] = ()) -> list[CaptionedPicture]:
-    """Read the captioned pictures of some splits, in the order of the file.
+    """The wanted pictures of `read_whole_table`, which takes the same arguments."""
+    return read_whole_table(path, splits).wanted
+
+
+def read_whole_table(path: Path, splits: Sequence[str] = ()) -> CaptionTable:
+    """Read a captions file.
 
     Args:
         path: file or folder of any known kind.
@@ -56,7 +74,13 @@ def read_caption_table(path: Path, splits: Sequence[str] = ()) -> list[Captioned
     Raises:
         DataError: it is missing, damaged or of no known kind, or lacks a split that was asked for.
     """
-    pictures = [picture for picture in _read(path) if picture.captions]
+    everything = list(_read(path))
+    wanted = _of_splits([picture for picture in everything if picture.captions], path, splits)
+    return CaptionTable(wanted, [picture.names for picture in everything])
+
+
+def _of_splits(pictures: list[CaptionedPicture], path: Path, splits: Sequence[str]) -> list[CaptionedPicture]:
+    """Pictures of some splits, each with the name of its split."""
     if not pictures:
         raise DataError(f"{path} holds no captions; {KINDS}")
     found = list(dict.fromkeys(picture.split for picture in pictures))
@@ -79,7 +103,7 @@ def _read(path: Path) -> Iterator[CaptionedPicture]:
         return (picture for file in files for picture in _beside_ids(file))
     if path.name.endswith(SCAN_CAPTIONS):
         return _beside_ids(path)
-    content = read_json(path)
+    content = read_captions_json(path)
     if isinstance(content, list):
         return _listed(path, content)
     if isinstance(content, dict) and isinstance(content.get("images"), list):

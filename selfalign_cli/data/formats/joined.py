@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from selfalign_cli.data.formats.caption_tables import CaptionedPicture, read_caption_table
+from selfalign_cli.data.formats.caption_tables import ONLY_SPLIT, CaptionedPicture, CaptionTable, read_whole_table
 from selfalign_cli.data.formats.pictures import Pictures, some_of
 from selfalign_cli.data.formats.scan import usual_order
 from selfalign_cli.data.records import ConversionPlan, ImageRecord
@@ -19,7 +19,7 @@ from selfalign_cli.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 
-Plan = Callable[[Sequence[Path], Path | None, Sequence[str]], ConversionPlan]
+Plan = Callable[[Sequence[Path], Path | None, Sequence[str], bool], ConversionPlan]
 
 
 def with_captions(format: str, open_pictures: Callable[[Sequence[Path]], Pictures]) -> Plan:
@@ -30,7 +30,8 @@ def with_captions(format: str, open_pictures: Callable[[Sequence[Path]], Picture
         open_pictures: counts the pictures of sources.
 
     Returns:
-        A function of sources, captions file or None, and splits (none for all).
+        A function of sources, captions file or None, splits (none for all), and whether pictures that the captions
+        do not know are left out.
     """
     return partial(_plan, format, open_pictures)
 
@@ -41,17 +42,43 @@ def _plan(
     sources: Sequence[Path],
     captions: Path | None,
     splits: Sequence[str] = (),
+    skip_unknown: bool = False,
 ) -> ConversionPlan:
     if captions is None:
-        raise DataError(
-            f"{' '.join(str(source) for source in sources)} holds features but no captions",
-            "name the captions with --captions FILE: Karpathy's or COCO's JSON, SPLIT_caps.txt beside SPLIT_ids.txt, "
-            'or a JSON list like [{"image": "dog.jpg", "split": "test", "captions": ["A dog."]}]',
-        )
-    return join(format, open_pictures(sources), captions, splits)
+        return bare(format, open_pictures(sources), splits)
+    return join(format, open_pictures(sources), captions, splits, skip_unknown=skip_unknown)
 
 
-def join(format: str, pictures: Pictures, captions: Path, splits: Sequence[str] = ()) -> ConversionPlan:
+def bare(format: str, pictures: Pictures, splits: Sequence[str] = ()) -> ConversionPlan:
+    """Plan the conversion of pictures without captions, in the order of their source.
+
+    Args:
+        format: name of the format.
+        pictures: the features.
+        splits: name of the only split; `test` when left out.
+
+    Raises:
+        DataError: several names were given.
+    """
+    if len(splits) > 1:
+        raise DataError(f"without captions there is one split; expected one name, not {', '.join(splits)}")
+    split = splits[0] if splits else ONLY_SPLIT
+    everything = [CaptionedPicture({}, split) for _ in pictures.ids]
+    note = "no captions were named, so the file holds pictures only; to add some: convert-features FILE --captions …"
+    return ConversionPlan(
+        format=format,
+        source=pictures.source,
+        feature_dim=pictures.feature_dim,
+        splits={split: len(pictures.ids)},
+        total_regions=sum(pictures.regions),
+        records=partial(_records, pictures, everything, range(len(pictures.ids))),
+        notes=[*pictures.notes, note],
+    )
+
+
+def join(
+    format: str, pictures: Pictures, captions: Path, splits: Sequence[str] = (), *, skip_unknown: bool = False
+) -> ConversionPlan:
     """Plan the conversion of counted pictures.
 
     Args:
@@ -59,23 +86,27 @@ def join(format: str, pictures: Pictures, captions: Path, splits: Sequence[str] 
         pictures: the features.
         captions: captions file; its order within each split becomes the order of the pictures.
         splits: splits to convert; none for all.
+        skip_unknown: leave out pictures that the captions file does not know, in place of an error.
 
     Raises:
-        DataError: the captions file is faulty, none of its names fits, or it names pictures that are not there.
+        DataError: the captions file is faulty, none of its names fits, it names pictures that are not there, or
+            there are pictures that it does not know.
     """
-    wanted = read_caption_table(captions, splits)
+    table = read_whole_table(captions, splits)
+    wanted = table.wanted
     order = {split: place for place, split in enumerate(usual_order({picture.split for picture in wanted}))}
     wanted.sort(key=lambda picture: order[picture.split])  # stable: the file's order within a split
     kind, rows = _rows(pictures, wanted, captions)
+    unknown = _unknown(pictures, kind, table)
+    if unknown and not skip_unknown:
+        raise DataError(
+            f"{captions} does not know {len(unknown):,} of the {len(pictures.ids):,} pictures of {pictures.source}; "
+            f"the first is {unknown[0]} (looked for by {kind})",
+            "add their captions, or leave these pictures out with --skip-uncaptioned",
+        )
     counts = dict.fromkeys(order, 0)
     for picture in wanted:
         counts[picture.split] += 1
-    notes = [*pictures.notes, f"pictures are matched with captions by {kind}"]
-    left_out = len(pictures.ids) - len(rows)
-    if left_out:
-        among = f" in {', '.join(splits)}" if splits else ""
-        total = len(pictures.ids)
-        notes.append(f"{left_out:,} of {total:,} pictures are left out: {captions} has no captions for them{among}")
     return ConversionPlan(
         format=format,
         source=f"{pictures.source} {captions}",
@@ -83,8 +114,34 @@ def join(format: str, pictures: Pictures, captions: Path, splits: Sequence[str] 
         splits=counts,
         total_regions=sum(pictures.regions[row] for row in rows),
         records=partial(_records, pictures, wanted, rows),
-        notes=notes,
+        notes=[
+            *pictures.notes,
+            f"pictures are matched with captions by {kind}",
+            *_left_out(
+                pictures, captions, splits, others=len(pictures.ids) - len(rows) - len(unknown), unknown=unknown
+            ),
+        ],
     )
+
+
+def _left_out(
+    pictures: Pictures, captions: Path, splits: Sequence[str], *, others: int, unknown: Sequence[str]
+) -> list[str]:
+    """Say how many pictures are left out, and why."""
+    among = f" in {', '.join(splits)}" if splits else ""
+    total = len(pictures.ids)
+    notes = []
+    if others:
+        notes.append(f"{others:,} of {total:,} pictures are left out: {captions} has no captions for them{among}")
+    if unknown:
+        notes.append(f"{len(unknown):,} of {total:,} pictures are left out: {captions} does not know them")
+    return notes
+
+
+def _unknown(pictures: Pictures, kind: str, table: CaptionTable) -> list[str]:
+    """Pictures that no entry of the captions file names."""
+    known = {_plain(names.get(kind, "")) for names in table.names}
+    return [name for name in pictures.ids if _plain(name) not in known]
 
 
 def _plain(name: str) -> str:
@@ -126,7 +183,7 @@ def _rows(pictures: Pictures, wanted: list[CaptionedPicture], captions: Path) ->
     return kind, [places[name] for name in named]
 
 
-def _records(pictures: Pictures, wanted: list[CaptionedPicture], rows: list[int]) -> Iterator[ImageRecord]:
+def _records(pictures: Pictures, wanted: Sequence[CaptionedPicture], rows: Sequence[int]) -> Iterator[ImageRecord]:
     with pictures.reading() as read:
         for picture, row in zip(wanted, rows, strict=True):
             regions = read(row)

@@ -69,6 +69,12 @@ def open_npy(path: Path, axes: int, kinds: str = "f") -> NpyRows:
         reason = getattr(fault, "strerror", None) or (str(fault) or type(fault).__name__).splitlines()[0]
         size = f" ({path.stat().st_size:,} bytes)" if path.is_file() else ""
         raise DataError(f"{path}{size} is not a whole .npy array: {reason}", "fetch the file again") from fault
+    behind = path.stat().st_size - array.offset - array.nbytes
+    if behind:
+        raise DataError(
+            f"{path} holds {behind:,} bytes more than its header says, {array.dtype} {array.shape}",
+            "fetch the file again",
+        )
     if array.ndim != axes or array.size == 0 or array.dtype.kind not in kinds:
         numbers = "floating-point numbers" if kinds == "f" else "numbers"
         raise DataError(f"{path} holds {array.dtype} {array.shape}; expected {axes} axes of {numbers}")

@@ -13,7 +13,7 @@ from selfalign_cli.data.feature_layout import FORMAT
 from selfalign_cli.data.features import FeatureFile
 from selfalign_cli.data.formats.foreign_hdf5 import opened_hdf5
 from selfalign_cli.data.formats.joined import join
-from selfalign_cli.data.formats.pictures import Counted, Pictures, ReadPicture, Regions
+from selfalign_cli.data.formats.pictures import Counted, Pictures, ReadPicture, Regions, named
 from selfalign_cli.data.records import ConversionPlan, ImageRecord
 from selfalign_cli.errors import DataError
 
@@ -37,7 +37,7 @@ def recognises(source: Path) -> bool:
 
 
 def plan_conversion(
-    sources: Sequence[Path], captions: Path | None = None, splits: Sequence[str] = ()
+    sources: Sequence[Path], captions: Path | None = None, splits: Sequence[str] = (), skip_unknown: bool = False
 ) -> ConversionPlan:
     """Plan to copy splits of feature files.
 
@@ -45,18 +45,19 @@ def plan_conversion(
         sources: feature files; a split may be in one of them only.
         captions: a captions file that replaces their captions and splits.
         splits: splits to copy; none for all.
+        skip_unknown: leave out pictures that the captions file does not know, in place of an error.
 
     Raises:
         DataError: a file is damaged, or a split is missing or occurs twice.
     """
     files = [FeatureFile(path) for path in sources]
     if captions is not None:
-        return join(NAME, _pictures(sources, files), captions, splits)
+        return join(NAME, _pictures(sources, files), captions, splits, skip_unknown=skip_unknown)
     held = [(file, split) for file in files for split in file.splits]
     names = [split for _, split in held]
     missing = [name for name in splits if name not in names]
     if missing:
-        raise DataError(f"{_named(sources)} has no split {missing[0]!r}; it has {', '.join(names)}")
+        raise DataError(f"{named(sources)} has no split {missing[0]!r}; it has {', '.join(names)}")
     parts = [(file, split) for file, split in held if not splits or split in splits]
     chosen = [split for _, split in parts]
     if len(set(chosen)) < len(chosen):
@@ -68,16 +69,12 @@ def plan_conversion(
     rows = [(file, file.splits[split]) for file, split in parts]
     return ConversionPlan(
         format=NAME,
-        source=_named(sources),
+        source=named(sources),
         feature_dim=parts[0][0].feature_dim,
         splits={split: len(file.splits[split]) for file, split in parts},
         total_regions=sum(int(file.offsets[part.stop] - file.offsets[part.start]) for file, part in rows),
         records=partial(_records, parts),
     )
-
-
-def _named(sources: Sequence[Path]) -> str:
-    return " ".join(str(path) for path in sources)
 
 
 def _records(parts: list[_Part]) -> Iterator[ImageRecord]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -14,8 +15,12 @@ import numpy.typing as npt
 from selfalign_cli.errors import DataError
 
 Array = npt.NDArray[Any]
-SHOWN_IDS = 3
-LONGEST_REASON = 200
+SHOWN_IDS, SHOWN_SOURCES = 3, 5
+LONGEST_REASON, LONGEST_VALUE = 200, 80
+
+# Lists in lists in lists, each twice in the next, take longer to write out than anybody waits.
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel, _BRIEF.maxstring, _BRIEF.maxother, _BRIEF.maxlong = 3, LONGEST_VALUE, LONGEST_VALUE, LONGEST_VALUE
 
 
 @dataclass(frozen=True)
@@ -113,10 +118,17 @@ class Counted:
         Raises:
             DataError: there were no pictures.
         """
-        source = " ".join(str(path) for path in sources)
+        source = named(sources)
         if not self.ids:
             raise DataError(f"{source} holds no pictures")
         return Pictures(source, self.feature_dim, self.ids, self.regions, reading, list(notes))
+
+
+def named(sources: Sequence[Path]) -> str:
+    """The sources in one line: all of a few, the first of many."""
+    more = len(sources) - SHOWN_SOURCES
+    listed = " ".join(str(path) for path in sources[:SHOWN_SOURCES])
+    return f"{listed} and {more} more" if more > 0 else listed
 
 
 def some_of(names: Sequence[str]) -> str:
@@ -128,7 +140,7 @@ def some_of(names: Sequence[str]) -> str:
 def shown(value: object) -> str:
     """What was found in place of something else, cut to a readable length."""
     try:
-        return f"{value.tolist() if isinstance(value, np.ndarray) else value!r:.80}"
+        return _BRIEF.repr(value.tolist() if isinstance(value, np.ndarray) else value)[:LONGEST_VALUE]
     except (ValueError, RecursionError):  # a number of thousands of digits; lists in lists in lists
         return f"something of type {type(value).__name__} that is too large to show"
 

@@ -1,8 +1,9 @@
 """SCAN's layout: a folder with `{split}_ims.npy` (N or 5N, R, F) and `{split}_caps.txt`, one caption a line.
 
-Beside them may lie `{split}_boxes.npy`, `{split}_img_sizes.npy`, `{split}_ids.txt` and `id_mapping.json`. Two ways of
-counting are in use: rows are pictures and every row has k captions in a row, or rows are captions and every picture is
-stored five times. Which one it is, is decided for each split from its counts and its data, never from its name.
+Beside them, or in another folder that is named as a source too (CAMERA's second download), may lie
+`{split}_boxes.npy`, `{split}_img_sizes.npy`, `{split}_ids.txt` and `id_mapping.json`. Two ways of counting are in use:
+rows are pictures and every row has k captions in a row, or rows are captions and every picture is stored five times.
+Which one it is, is decided for each split from its counts and its data, never from its name.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from selfalign_cli.data.captions import SCAN_CAPTIONS, read_caption_lines
 from selfalign_cli.data.formats.npy import NpyRows, open_npy
+from selfalign_cli.data.formats.pictures import named
 from selfalign_cli.data.formats.scan_companions import SizeRows, read_file_names, read_pickled_sizes
 from selfalign_cli.data.records import ConversionPlan, ImageRecord
 from selfalign_cli.errors import DataError
@@ -51,19 +53,20 @@ class _Split:
 
 
 def recognises(source: Path) -> bool:
-    """Whether a path is a folder with at least one `{split}_ims.npy`."""
-    return source.is_dir() and next(source.glob(f"*{FEATURES}"), None) is not None
+    """Whether a path is a folder with at least one `{split}_ims.npy`, or with boxes for some in another folder."""
+    return source.is_dir() and any(next(source.glob(f"*{end}"), None) for end in (FEATURES, BOXES, OTHER_BOXES))
 
 
 def plan_conversion(
-    sources: Sequence[Path], captions: Path | None = None, wanted: Sequence[str] = ()
+    sources: Sequence[Path], captions: Path | None = None, wanted: Sequence[str] = (), skip_unknown: bool = False
 ) -> ConversionPlan:
     """Open and count the splits of one or more SCAN folders.
 
     Args:
-        sources: folders; a split may be in one of them only.
+        sources: folders; the features of a split may be in one of them only, its boxes, sizes and ids in another.
         captions: must be None, since the folders hold their captions.
         wanted: splits to convert; none for all.
+        skip_unknown: without meaning here.
 
     Raises:
         DataError: files are missing, damaged, or do not fit each other.
@@ -72,7 +75,8 @@ def plan_conversion(
         raise DataError("a SCAN folder holds its own captions", "leave --captions out")
     places: dict[str, Path] = {}
     notes = []
-    for folder in sources:
+    folders = [folder for folder in sources if next(folder.glob(f"*{FEATURES}"), None) is not None] or sources
+    for folder in folders:
         for name in _split_names(folder):
             if name in places:
                 raise DataError(f"{folder} and another source both hold the split {name}; expected it once")
@@ -81,16 +85,25 @@ def plan_conversion(
     missing = [name for name in wanted if name not in places]
     if missing:
         raise DataError(f"there is no split {missing[0]!r} in the sources; they have {', '.join(places)}")
-    splits = {name: _open_split(folder, name) for name, folder in places.items() if not wanted or name in wanted}
+    splits = {
+        name: _open_split(folder, name, [folder, *(other for other in sources if other != folder)])
+        for name, folder in places.items()
+        if not wanted or name in wanted
+    }
     width = _common_width(list(splits.values()))
     return ConversionPlan(
         format="scan",
-        source=" ".join(str(folder) for folder in sources),
+        source=named(sources),
         feature_dim=width,
         splits={name: split.images for name, split in splits.items()},
         total_regions=sum(split.images * split.features.shape[1] for split in splits.values()),
         records=partial(_records, list(splits.values())),
-        notes=[*notes, *_unboxed(list(splits.values())), *(_described(split) for split in splits.values())],
+        notes=[
+            *notes,
+            *_unboxed(list(splits.values())),
+            *(_described(split) for split in splits.values()),
+            *_uneven(list(splits.values())),
+        ],
     )
 
 
@@ -127,13 +140,24 @@ def _unboxed(splits: list[_Split]) -> list[str]:
     return notes
 
 
+def _uneven(splits: list[_Split]) -> list[str]:
+    """Captions cut short at a multiple of the rows look like fewer captions a picture; only other splits tell."""
+    if len({split.per_image for split in splits}) == 1:
+        return []
+    counts = ", ".join(f"{split.name} {split.per_image}" for split in splits)
+    return [
+        f"the splits differ in captions a picture ({counts}); if they should not, one file of captions is cut short"
+    ]
+
+
 def _described(split: _Split) -> str:
     stored = f"{len(split.features)} rows hold every picture {REPEATS} times, kept once" if split.stride > 1 else ""
     counted = f"split {split.name}: {split.images} pictures, {split.per_image} captions each"
     return f"{counted} ({stored})" if stored else counted
 
 
-def _open_split(folder: Path, name: str) -> _Split:
+def _open_split(folder: Path, name: str, folders: Sequence[Path]) -> _Split:
+    """Open a split of a folder; what goes with its features is looked for in several."""
     path = folder / f"{name}{FEATURES}"
     features = open_npy(path, axes=3)
     captions_path = folder / f"{name}{SCAN_CAPTIONS}"
@@ -142,35 +166,42 @@ def _open_split(folder: Path, name: str) -> _Split:
     captions = read_caption_lines(captions_path)
     stride, per_image = _layout(path, features, len(captions))
     images = len(features) // stride
-    ids = _read_ids(folder / f"{name}{IDS}", images, per_image)
+    ids = _read_ids(_found(folders, f"{name}{IDS}"), images, per_image)
     return _Split(
         name=name,
         features_path=path,
         features=features,
-        boxes=_boxes(folder, name, (*features.shape[:2], 4)),
-        sizes=_sizes(folder, name, len(features)),
+        boxes=_boxes(folders, name, (*features.shape[:2], 4)),
+        sizes=_sizes(folders, name, len(features)),
         ids=ids,
-        file_names=None if ids is None else read_file_names(folder, ids),
+        file_names=None if ids is None else read_file_names(folders, ids),
         captions=captions,
         stride=stride,
         per_image=per_image,
     )
 
 
-def _boxes(folder: Path, name: str, shape: tuple[int, ...]) -> NpyRows | None:
-    found = _companion(folder / f"{name}{BOXES}", shape)
-    return found if found is not None else _companion(folder / f"{name}{OTHER_BOXES}", shape)
+def _found(folders: Sequence[Path], name: str) -> Path | None:
+    """A file of the first folder that has it."""
+    return next((folder / name for folder in folders if (folder / name).exists()), None)
 
 
-def _sizes(folder: Path, name: str, rows: int) -> NpyRows | SizeRows | None:
-    pickled = folder / f"{name}{PICKLED_SIZES}"
-    found = _companion(folder / f"{name}{SIZES}", (rows, 2))
-    return read_pickled_sizes(pickled, rows) if found is None and pickled.exists() else found
+def _boxes(folders: Sequence[Path], name: str, shape: tuple[int, ...]) -> NpyRows | None:
+    found = _companion(_found(folders, f"{name}{BOXES}"), shape)
+    return found if found is not None else _companion(_found(folders, f"{name}{OTHER_BOXES}"), shape)
 
 
-def _companion(path: Path, shape: tuple[int, ...]) -> NpyRows | None:
+def _sizes(folders: Sequence[Path], name: str, rows: int) -> NpyRows | SizeRows | None:
+    found, pickled = (
+        _companion(_found(folders, f"{name}{SIZES}"), (rows, 2)),
+        _found(folders, f"{name}{PICKLED_SIZES}"),
+    )
+    return read_pickled_sizes(pickled, rows) if found is None and pickled is not None else found
+
+
+def _companion(path: Path | None, shape: tuple[int, ...]) -> NpyRows | None:
     """An optional array with one row for each feature row."""
-    if not path.exists():
+    if path is None:
         return None
     array = open_npy(path, axes=len(shape), kinds="fiu")
     if array.shape != shape:
@@ -207,9 +238,9 @@ def _first_unequal(rows: NpyRows | SizeRows, start: int) -> int | None:
     return None
 
 
-def _read_ids(path: Path, images: int, per_image: int) -> list[str] | None:
+def _read_ids(path: Path | None, images: int, per_image: int) -> list[str] | None:
     """One id for each picture, from a file with one line for each picture or for each caption."""
-    if not path.exists():
+    if path is None:
         return None
     ids = [line.strip() for line in read_caption_lines(path, what="an id")]
     if len(ids) == images:

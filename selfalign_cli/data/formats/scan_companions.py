@@ -60,11 +60,11 @@ def read_pickled_sizes(path: Path, rows: int) -> SizeRows:
     return SizeRows(sizes)
 
 
-def read_file_names(folder: Path, ids: Sequence[str]) -> list[str] | None:
+def read_file_names(folders: Sequence[Path], ids: Sequence[str]) -> list[str] | None:
     """Look up the names of picture files.
 
     Args:
-        folder: the SCAN folder.
+        folders: the SCAN folder, and others that belong to it.
         ids: picture ids.
 
     Returns:
@@ -73,7 +73,8 @@ def read_file_names(folder: Path, ids: Sequence[str]) -> list[str] | None:
     Raises:
         DataError: the mapping is damaged.
     """
-    path = next((place / FILE_NAMES for place in (folder, folder.parent) if (place / FILE_NAMES).is_file()), None)
+    places = [place for folder in folders for place in (folder, folder.parent)]
+    path = next((place / FILE_NAMES for place in places if (place / FILE_NAMES).is_file()), None)
     if path is None:
         return None
     names = read_json(path)

@@ -133,7 +133,10 @@ def _expect_offsets(path: Path, offsets: list[int]) -> None:
     """Hold the lines found against the index that was written with them: it tells when some are missing."""
     if not path.exists():
         return
-    for number, line in enumerate(read_bytes(path).split(), start=1):
+    lines = read_bytes(path).split()
+    if len(lines) < len(offsets):
+        raise DataError(f"{path} has {len(lines):,} lines; the features have {len(offsets):,}", FETCH_AGAIN)
+    for number, line in enumerate(lines, start=1):
         expected = offsets[number - 1] if number <= len(offsets) else None
         if not line.isdigit() or len(line) > 18 or int(line) != expected:
             raise DataError(

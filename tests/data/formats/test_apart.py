@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 import multiprocessing
 import os
 import signal
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.processes import until
 
 from selfalign_cli.data.formats import apart
 from selfalign_cli.data.formats.pictures import Pictures, Regions
@@ -40,6 +43,16 @@ def hang(_):
     time.sleep(1000)
 
 
+def circle(_):
+    """As a library in C does: signals are noticed, and never answered."""
+    collections.deque(itertools.repeat(0), maxlen=0)
+
+
+def complain(_):
+    os.write(2, b"free(): invalid pointer")
+    os.abort()
+
+
 def test_pictures_come_over_whole():
     found = apart.opening(lambda sources: pictures(whole))(SOURCES)
     assert (found.ids, found.regions, found.feature_dim, found.notes) == (["x", "y"], [1, 3], 2, ["told"])
@@ -60,6 +73,55 @@ def test_a_reader_that_crashes_or_hangs(monkeypatch, reader, message):
         apart.opening(reader)(SOURCES)
     with pytest.raises(DataError, match=message), apart.opening(lambda _: pictures(reader))(SOURCES).reading() as read:
         read(0)
+
+
+def test_a_reader_that_runs_in_circles_is_stopped_long_before_patience_ends(monkeypatch):
+    monkeypatch.setattr(apart, "CIRCLES", 0)
+    with pytest.raises(DataError, match="a.h5 is so damaged that the library which reads it runs in circles"):
+        apart.opening(circle)(SOURCES)
+
+
+def test_honest_work_may_take_longer(monkeypatch):
+    monkeypatch.setattr(apart, "CIRCLES", 1)
+
+    def slow(_):
+        while time.process_time() < 2.2:
+            pass
+        return pictures(whole)
+
+    assert apart.opening(slow)(SOURCES).ids == ["x", "y"]
+
+
+def test_last_words_of_a_library_are_not_shown(capfd):
+    with pytest.raises(DataError, match="exit code -6"):
+        apart.opening(complain)(SOURCES)
+    assert capfd.readouterr().err == ""
+
+
+def test_the_child_does_not_outlive_its_parent(tmp_path):
+    mark = tmp_path / "child"
+
+    def settle(_):
+        mark.with_suffix(".new").write_text(str(os.getpid()))
+        mark.with_suffix(".new").rename(mark)
+        signal.pause()
+
+    parent = os.fork()
+    if parent == 0:
+        apart.opening(settle)(SOURCES)
+        os._exit(0)
+    until(mark.exists)
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    until(lambda: has_ended(int(mark.read_text())))
+
+
+def has_ended(number: int) -> bool:
+    """Whether a process is gone, or waits only to be collected."""
+    try:
+        return "State:\tZ" in Path(f"/proc/{number}/status").read_text()
+    except FileNotFoundError:
+        return True
 
 
 def test_faults_keep_their_words():

@@ -59,8 +59,8 @@ def open_pictures(ids):
     return counted.pictures([Path("source")], Reading)
 
 
-def joined(ids, captions, splits=()):
-    plan = join("test", open_pictures(ids), captions, splits)
+def joined(ids, captions, splits=(), **options):
+    plan = join("test", open_pictures(ids), captions, splits, **options)
     return plan, list(plan.records())
 
 
@@ -213,10 +213,21 @@ def test_a_path_finds_a_file_by_its_last_part(saved):
     assert (records[0].image_id, records[0].file_name) == ("dog", "pets/dog.JPG")
 
 
-def test_pictures_without_captions_are_counted(saved):
-    plan, records = joined(["1000", "5", "6"], saved({"images": [karpathy(0)]}))
-    assert len(records) == 1
-    assert any(note.startswith("2 of 3 pictures are left out: ") for note in plan.notes)
+def test_pictures_that_the_captions_do_not_know(saved):
+    """An error, unless they are to be left out; then they are counted."""
+    path = saved({"images": [karpathy(0)]})
+    with pytest.raises(DataError, match="does not know 2 of the 3 pictures of source; the first is 5 .* by cocoid"):
+        joined(["1000", "5", "6"], path)
+    plan, records = joined(["1000", "5", "6"], path, skip_unknown=True)
+    assert [record.image_id for record in records] == ["1000"]
+    assert any(note.startswith("2 of 3 pictures are left out: ") and "does not know" in note for note in plan.notes)
+
+
+def test_pictures_of_other_splits_and_without_captions_are_counted(saved):
+    path = saved({"images": [karpathy(0), karpathy(1, "val"), karpathy(2, captions=[])]})
+    plan, records = joined(["1000", "999", "998"], path, ["train"])
+    assert [record.image_id for record in records] == ["1000"]
+    assert any(note.startswith("2 of 3 pictures are left out: ") and "no captions" in note for note in plan.notes)
 
 
 def test_captions_of_pictures_that_are_not_there(saved):

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import os
+import fcntl
+import random
 import signal
-import subprocess
-from collections.abc import Iterator
+import time
 from pathlib import Path
 
 import pytest
 from support.dialects import DIALECTS, make_pictures, write_captions
-from support.processes import Forks, at_call
+from support.processes import at_call
 
+from selfalign_cli.data.convert import convert_to_feature_file
 from selfalign_cli.data.features import FeatureFile
-
-
-@pytest.fixture(scope="module")
-def forks(tmp_path_factory) -> Iterator[Forks]:
-    forks = Forks(tmp_path_factory.mktemp("printed"))
-    yield forks
-    forks.close()
 
 
 @pytest.fixture
@@ -41,8 +35,44 @@ def test_stopped_midway(forks, command, tmp_path, which, code):
     done = forks.run(*command, cwd=tmp_path, before=at_call(READ, 10, which))
     assert done.code == code
     assert not (tmp_path / "out.h5").exists()
+    before = {path for path in tmp_path.iterdir() if not path.name.startswith(".out.h5.")}
     assert forks.run(*command, cwd=tmp_path).code == 0
     assert len(FeatureFile(tmp_path / "out.h5")) == 20
+    assert set(tmp_path.iterdir()) == {*before, tmp_path / "out.h5"}  # what was left half-written is gone
+
+
+def test_killed_at_any_instant(forks, command, tmp_path):
+    """There is nothing under the name, or the whole file; and whatever is left over, the next one makes it whole."""
+    out, chance = tmp_path / "out.h5", random.Random(0)
+    began = time.monotonic()
+    assert forks.run(*command, cwd=tmp_path).code == 0
+    lasted, whole = time.monotonic() - began, out.read_bytes()
+    left, files = 0, {path for path in tmp_path.iterdir() if path != out}
+    for _ in range(12):
+        out.unlink(missing_ok=True)
+        running = forks.start(*command, cwd=tmp_path)
+        time.sleep(chance.uniform(0, lasted))
+        running.send(signal.SIGKILL)
+        left += running.wait().code == -signal.SIGKILL
+        assert not out.exists() or out.read_bytes() == whole
+    assert left > 0
+    assert forks.run(*command, "--overwrite", cwd=tmp_path).code == 0
+    assert out.read_bytes() == whole
+    assert set(tmp_path.iterdir()) == {*files, out}
+
+
+def test_a_conversion_beside_it_is_left_alone(command, tmp_path):
+    """Its half-written file is locked, and does not count as left over."""
+    done = convert_to_feature_file([Path(command[1])], tmp_path / "out.h5", captions=tmp_path / "captions.json")
+    abandoned, living = (tmp_path / f".out.h5.{number}.tmp" for number in (1, 2))
+    abandoned.touch()
+    with living.open("wb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        again = convert_to_feature_file(
+            [Path(command[1])], tmp_path / "out.h5", captions=tmp_path / "captions.json", overwrite=True
+        )
+    assert again.content_hash == done.content_hash
+    assert (abandoned.exists(), living.exists()) == (False, True)
 
 
 def test_stopped_while_replacing_an_older_file(forks, command, tmp_path):
@@ -59,31 +89,3 @@ def test_a_fault_in_the_last_line_leaves_nothing(forks, command, tmp_path):
     before = sorted(tmp_path.iterdir())
     forks.run(*command, cwd=tmp_path).must_refuse("line 20 has features that are not base64")
     assert sorted(tmp_path.iterdir()) == before
-
-
-@pytest.fixture
-def small_disk(tmp_path) -> Iterator[Path]:
-    """A disk of 64 KiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = (
-        os.geteuid() == 0
-        and not subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], capture_output=True
-        ).returncode
-    )
-    if not mounted:
-        pytest.skip("a disk can be made by root only, where mounting is allowed")
-    yield place
-    subprocess.run(["umount", place], check=True)
-
-
-def test_a_full_disk(forks, tmp_path, small_disk):
-    pictures = make_pictures([50] * 20, width=64)
-    captions = write_captions(tmp_path / "captions.json", pictures)
-    (source,) = DIALECTS["bottom-up-attention"].write(tmp_path, pictures)
-    done = forks.run("convert-features", source, "--captions", captions, "--out", small_disk / "out.h5", cwd=tmp_path)
-    assert done.code == 1
-    assert done.err.splitlines()[-2].startswith("error: could not finish writing")
-    assert "Traceback" not in done.err
-    assert list(small_disk.iterdir()) == []

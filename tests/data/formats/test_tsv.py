@@ -193,10 +193,23 @@ def test_a_file_that_changes_while_it_is_read(tmp_path, captions):
         list(plan.records())
 
 
-def test_no_captions_given(tmp_path):
-    with pytest.raises(DataError, match="d.tsv holds features but no captions") as caught:
-        convert_to_feature_file([second(tmp_path)], tmp_path / "out.h5")
-    assert "--captions FILE" in (caught.value.hint or "")
+def test_without_captions(tmp_path, captions):
+    """Pictures only, in the order of the source; captions can be added later."""
+    made = convert_to_feature_file([second(tmp_path)], tmp_path / "out.h5")
+    file = FeatureFile(tmp_path / "out.h5")
+    assert (made.splits, file.image_ids, file.has_captions) == ({"test": 3}, ["11", "12", "13"], False)
+    assert file.regions(2).tobytes() == PICTURES[2].features.tobytes()
+    assert any("pictures only" in note for note in made.notes)
+    later = convert_to_feature_file([tmp_path / "out.h5"], tmp_path / "later.h5", captions=captions)
+    at_once = convert_to_feature_file([tmp_path / "d.tsv"], tmp_path / "at_once.h5", captions=captions)
+    assert later.content_hash == at_once.content_hash
+
+
+def test_without_captions_there_is_one_split(tmp_path):
+    convert_to_feature_file([second(tmp_path)], tmp_path / "out.h5", splits=["mine"])
+    assert list(FeatureFile(tmp_path / "out.h5").splits) == ["mine"]
+    with pytest.raises(DataError, match="without captions there is one split; expected one name, not a, b"):
+        convert_to_feature_file([second(tmp_path)], tmp_path / "two.h5", splits=["a", "b"])
 
 
 # VinVL
@@ -243,11 +256,12 @@ def test_vinvl_predictions_that_do_not_fit(tmp_path, refused, change, message):
     [
         (
             "features.lineidx",
-            "0\n71\n",
+            "0\n71\n99\n",
             r"features.lineidx, line 2 says b'71', but line 2 of the features starts at byte",
         ),
         ("features.lineidx", "0\n" * 4, r"features.lineidx, line 2 says b'0'"),
-        ("features.lineidx", "x", r"features.lineidx, line 1 says b'x'"),
+        ("features.lineidx", "x\n" * 3, r"features.lineidx, line 1 says b'x'"),
+        ("features.lineidx", "0\n", r"features.lineidx has 1 lines; the features have 3"),
         ("imageid2idx.json", "[]", "imageid2idx.json is not an object"),
         ("imageid2idx.json", '{"11": "a"}', "imageid2idx.json is not an object of picture ids and line numbers"),
         ("imageid2idx.json", '{"11": 0, "12": 0}', "imageid2idx.json gives line 0 to both 11 and 12"),
