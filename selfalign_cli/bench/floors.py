@@ -1,11 +1,12 @@
 """What the parts of a training step cannot do without: multiply-adds, and bytes between memory and processor.
 
-A floor counts products and what they read and write; it leaves out everything that works number by number.
+A floor counts products and what they read and write; it leaves out everything that works number by number. First what
+both models share, then VSRN; CAMERA is in `floors_camera`.
 """
 
 from __future__ import annotations
 
-from selfalign_cli.bench.inputs import ModelSize, caption_lengths
+from selfalign_cli.bench.inputs import ModelSize, Size, caption_lengths
 from selfalign_cli.bench.machine import Work, product
 
 FLOAT = 4
@@ -15,9 +16,29 @@ STEP_PASSES = 8
 """Adam reads weight, gradient and two moments, and writes all but the gradient; the clipping norm reads that too."""
 
 
-def data_work(size: ModelSize) -> Work:
+def data_work(size: Size) -> Work:
     """Read a batch and write it, in float16."""
     return Work(bytes=float(size.batch * size.regions * size.features * 2 * HALF))
+
+
+def concept_work(size: Size) -> Work:
+    """Regions and words times prototypes."""
+    return product(size.batch * size.regions + sum(caption_lengths(size)), size.dim, size.prototypes)
+
+
+def context_work(size: Size, places: int) -> Work:
+    """Guides times all locals; `places` of them in all pairs together."""
+    return product(size.batch, size.dim, places)
+
+
+def optimizer_work(parameters: int) -> Work:
+    """Clip and step so many parameters with Adam."""
+    return Work(bytes=float(FLOAT * parameters * STEP_PASSES))
+
+
+def head_work(size: Size) -> Work:
+    """Guide and gate of a context head."""
+    return product(size.batch, size.dim, size.dim) + product(size.batch, 2 * size.dim, size.dim)
 
 
 def image_work(size: ModelSize, *, maps: int, folded_anew: bool = False) -> Work:
@@ -32,7 +53,7 @@ def image_work(size: ModelSize, *, maps: int, folded_anew: bool = False) -> Work
     attention = product(size.regions, dim, size.regions) + product(size.regions, size.regions, dim)
     graph = product(rows, dim, dim) * maps + attention * size.batch + product(dim, dim, dim) * (2 * folded_anew)
     gru = product(rows, dim, 3 * dim) + product(size.batch, dim, 3 * dim) * size.regions
-    return product(rows, size.features, dim) + graph * GRAPH_LAYERS + gru + _head_work(size)
+    return product(rows, size.features, dim) + graph * GRAPH_LAYERS + gru + head_work(size)
 
 
 def image_training_work(size: ModelSize) -> Work:
@@ -45,22 +66,12 @@ def text_work(size: ModelSize) -> Work:
     """Forward pass of text encoder and context head over the real words."""
     words, dim = sum(caption_lengths(size)), size.dim
     hidden = product(words, dim, 3 * dim) + Work(bytes=float(FLOAT * 3 * dim * dim * (size.longest - 1)))
-    return product(words, size.word_dim, dim) + product(words, dim, 3 * dim) + hidden + _head_work(size)
+    return product(words, size.word_dim, dim) + product(words, dim, 3 * dim) + hidden + head_work(size)
 
 
 def ranking_work(size: ModelSize) -> Work:
     """Scores of all pairs of a batch, over pooled, context and local part."""
     return product(size.batch, 3 * size.dim, size.batch)
-
-
-def concept_work(size: ModelSize) -> Work:
-    """Regions and words times prototypes."""
-    return product(size.batch * size.regions + sum(caption_lengths(size)), size.dim, size.prototypes)
-
-
-def context_work(size: ModelSize, places: int) -> Work:
-    """Guides times all locals; `places` of them in all pairs together."""
-    return product(size.batch, size.dim, places)
 
 
 def captioning_work(size: ModelSize) -> Work:
@@ -70,11 +81,6 @@ def captioning_work(size: ModelSize) -> Work:
     step = product(words, size.word_dim, 3 * hidden) + product(words, hidden, 3 * hidden) * 2
     attention = product(words, hidden, hidden) + Work(4.0 * words * size.regions * hidden)
     return encoder + step + attention + product(words, hidden, size.words)
-
-
-def optimizer_work(parameters: int) -> Work:
-    """Clip and step so many parameters with Adam."""
-    return Work(bytes=float(FLOAT * parameters * STEP_PASSES))
 
 
 def backward_work(size: ModelSize) -> Work:
@@ -87,5 +93,17 @@ def backward_work(size: ModelSize) -> Work:
     return (both + prototypes) * 2 + features * -1
 
 
-def _head_work(size: ModelSize) -> Work:
-    return product(size.batch, size.dim, size.dim) + product(size.batch, 2 * size.dim, size.dim)
+def works(size: ModelSize, parameters: int) -> dict[str, Work]:
+    """What each part of a step cannot do without; an optimizer steps so many parameters."""
+    places, words = size.batch * size.regions, sum(caption_lengths(size))
+    return {
+        "data": data_work(size),
+        "picture encoder": image_training_work(size),
+        "text encoder": text_work(size),
+        "ranking loss": ranking_work(size),
+        "concept loss": concept_work(size),
+        "context losses": context_work(size, places) + context_work(size, words),
+        "caption generator": captioning_work(size),
+        "backward": backward_work(size),
+        "optimizer": optimizer_work(parameters),
+    }

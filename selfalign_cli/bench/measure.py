@@ -4,10 +4,10 @@ Time: the ways to one result are run in turn, A B A B, in one process, and the m
 slows down meanwhile slows down for all of them.
 
 Memory: each way runs once in a child process, after the same work at toy size has loaded the libraries. The system
-itself keeps the highest resident memory (VmHWM); it is set back just before the work, and what it has grown by is what
-the work needs. Python's tracemalloc sees no tensor, and the maximum of getrusage cannot be set back. The child gives
-freed blocks back to the system at once, so that nothing freed earlier hides what is taken now; that costs time, which
-is why it is not timed. On a GPU the counters of torch's allocator serve.
+itself keeps the highest resident memory (VmHWM); it is set back just before the work, and what it has grown by, less
+what the work returns, is what the work needs. Python's tracemalloc sees no tensor, and the maximum of getrusage cannot
+be set back. The child gives freed blocks back to the system at once, so that nothing freed earlier hides what is taken
+now; that costs time, which is why it is not timed. On a GPU the counters of torch's allocator serve.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class Sample:
 
 
 def peak_extra(samples: Sequence[Sample], setting: Setting) -> list[int]:
-    """Bytes that each piece of work needs beyond its inputs, at its highest; one after the other, in one child."""
+    """Bytes that each piece of work needs at its highest beyond what goes in and what comes out; in one child."""
     found: list[int] = in_child(_peaks, list(samples), setting)
     return found
 
@@ -183,9 +183,15 @@ def _peak(sample: Sample, memory: Memory, setting: Setting) -> int:
     sample.prepare(*sample.toy)()
     work = sample.prepare(*sample.real)
     before = memory.reset()
-    work()
+    result = work()
     setting.wait()
-    return max(0, memory.peak() - before)
+    return max(0, memory.peak() - before - _bytes(result))
+
+
+def _bytes(result: object) -> int:
+    """Size of the tensors among what a piece of work returns."""
+    parts = result if isinstance(result, (tuple, list)) else [result]
+    return sum(part.untyped_storage().nbytes() for part in parts if isinstance(part, torch.Tensor))
 
 
 def _answer(sender: Connection, task: Callable[..., Any], arguments: tuple[object, ...]) -> None:

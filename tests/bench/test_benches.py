@@ -10,6 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from selfalign_cli.bench import train
+from selfalign_cli.bench.hosts import CAMERA, VSRN, AnyHost
 from selfalign_cli.bench.inputs import TINY, build, caption_lengths, pair_batch
 from selfalign_cli.bench.run import BENCHES
 from selfalign_cli.cli.app import app
@@ -17,12 +18,21 @@ from selfalign_cli.engine.step import train_step
 
 EXPECTED = {
     "train": {"data", "picture encoder", "text encoder", "backward", "optimizer", "step", "random access"},
+    "train-camera": {"data", "picture encoder", "BERT", "diversity loss", "step", "step, cached words"},
     "losses": {"context loss", "concept loss", "caption generator", "context loss, batch 48"},
     "eval": {"ranks of 20 x 100, 24 numbers", "ranks of 20 x 100, 3 views", "scores of a block, 3 views"},
-    "search": {"encode", "score", "rank", "whole query", "5 queries together"},
+    "search": {"encode", "score", "rank", "whole query", "5 queries together", "10 pictures x 20 captions"},
     "convert": {"convert-features"},
+    "startup": {"selfalign --help", "selfalign eval, scenes", "its imports"},
+    "chunks": {"step of 4 pairs in chunks of 2", "step of 8 pairs in chunks of 2"},
 }
-COMPARED = {"train": "step", "losses": "context loss", "search": "score", "convert": "convert-features"}
+COMPARED = {
+    "train": "step",
+    "train-camera": "step",
+    "losses": "context loss",
+    "search": "score",
+    "convert": "convert-features",
+}
 
 
 def test_every_bench_is_expected() -> None:
@@ -57,9 +67,11 @@ def test_an_unknown_bench_is_refused() -> None:
     assert "everything" in result.stderr
 
 
-def test_the_step_in_parts_is_the_step() -> None:
-    parts, whole = (build(TINY, torch.device("cpu")) for _ in range(2))
-    batch, marks = pair_batch(TINY), []
+@pytest.mark.parametrize("host", [VSRN, CAMERA], ids=["VSRN", "CAMERA"])
+def test_the_step_in_parts_is_the_step(host: AnyHost) -> None:
+    size, marks = host.sizes["tiny"], []
+    parts, whole = (host.build(size, torch.device("cpu")) for _ in range(2))
+    batch = pair_batch(size)
     torch.manual_seed(0)  # of the caption generator's dropout
     found = train.train_step(parts, batch, marks.append)
     torch.manual_seed(0)

@@ -28,6 +28,16 @@ def prepare(held: int, taken: int):
     return work
 
 
+def prepare_result(made: int):
+    """Work that gives so many MiB."""
+    return lambda: (torch.ones(made * MIB // 4),)
+
+
+def test_what_comes_out_does_not_count() -> None:
+    (extra,) = peak_extra([Sample(prepare_result, (1,), (200,))], SETTING)
+    assert extra < 20 * MIB
+
+
 def test_memory_of_a_child_is_counted_beyond_its_inputs() -> None:
     """Two arrays of 64 MiB at a time, whatever the inputs; a few MiB of libraries may come on top."""
     first, second = peak_extra([Sample(prepare, (1, 1), (200, 64)), Sample(prepare, (1, 1), (1, 16))], SETTING)

@@ -11,7 +11,8 @@ from support.tiny_models import Tiny
 from torch import Tensor
 from torch.nn import functional
 
-from selfalign_cli.bench.plain import captioner, cross_attention, losses, ranking
+from selfalign_cli.bench.plain import bert, captioner, cross_attention, losses, ranking
+from selfalign_cli.bench.plain import camera as plain_camera
 from selfalign_cli.bench.plain import step as plain_step
 from selfalign_cli.bench.plain import vsrn as plain_vsrn
 from selfalign_cli.encodings import PairBatch, RetrievalVectors
@@ -21,6 +22,7 @@ from selfalign_cli.losses.concept import ConceptAlignment
 from selfalign_cli.losses.context import context_alignment_loss
 from selfalign_cli.losses.ranking import hinge_loss
 from selfalign_cli.metrics.ranks import rank_vectors
+from selfalign_cli.models.bert import seeded_bert
 from selfalign_cli.models.captioner import caption_targets
 from selfalign_cli.models.vsrn import VsrnImageEncoder
 
@@ -109,6 +111,38 @@ def test_training_step(tiny: Tiny, pairs: PairBatch) -> None:
         if "fc.bias" in name or "out.bias" in name:  # no effect; Adam makes whole steps of the rounding
             continue
         torch.testing.assert_close(parameter, theirs[name], **TOLERANCE, msg=name)
+
+
+def test_bert() -> None:
+    """Three layers in evaluation mode; padded places see the real ones too."""
+    sizes = {"vocab_size": 30, "hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2}
+    model = seeded_bert({**sizes, "intermediate_size": 16}, seed=0).double().eval()
+    mask = torch.arange(7) < torch.tensor([7, 4, 1]).unsqueeze(1)
+    ids = torch.randint(1, 30, mask.shape, generator=torch.Generator().manual_seed(0)).masked_fill(~mask, 0)
+    with torch.no_grad():
+        ours = model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        torch.testing.assert_close(ours, bert.token_states(model, ids, mask, training=False), **TOLERANCE)
+
+
+def test_camera_loss(tiny_camera: Tiny, padded_pairs: PairBatch) -> None:
+    """Every term, and the gradient of their sum."""
+    other = copy.deepcopy(tiny_camera)
+    ours = tiny_camera.losses(padded_pairs)
+    plain = plain_camera.total_loss(other.model, other.objective, padded_pairs)
+    torch.testing.assert_close(ours, plain, **TOLERANCE)
+    gradients = [
+        torch.autograd.grad(terms["total"], list(each.trainable().values()))
+        for terms, each in ((ours, tiny_camera), (plain, other))
+    ]
+    torch.testing.assert_close(*gradients, **TOLERANCE)
+
+
+def test_camera_in_evaluation(tiny_camera: Tiny, padded_pairs: PairBatch) -> None:
+    """Running statistics in place of the batch's."""
+    tiny_camera.train(False)
+    ours = tiny_camera.losses(padded_pairs)
+    plain = plain_camera.total_loss(tiny_camera.model, tiny_camera.objective, padded_pairs)
+    torch.testing.assert_close(ours, plain, **TOLERANCE)
 
 
 def test_ranks() -> None:

@@ -1,4 +1,4 @@
-"""One training step of VSRN with SelfAlign written out (MODELS.md 2.4 and 7), every parameter listed once."""
+"""One training step written out (MODELS.md 7), every parameter listed once; the loss of VSRN (2.4)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from selfalign_cli.models.selfalign import SelfAlign
 from selfalign_cli.models.vsrn import VsrnImageEncoder, VsrnTextEncoder
 
 Mark = Callable[[str], None]
+Loss = Callable[[RetrievalModel, Objective, PairBatch, Mark], dict[str, Tensor]]
+"""Like `total_loss`."""
 
 
 def no_mark(name: str) -> None:
@@ -72,11 +74,12 @@ def train_step(
     optimizer: torch.optim.Optimizer,
     batch: PairBatch,
     *,
+    loss: Loss = total_loss,
     grad_clip_norm: float = 2.0,
     mark: Mark = no_mark,
 ) -> dict[str, Tensor]:
-    """Take one step; the optimizer holds all parameters, each once. The other arguments are those of `total_loss`."""
-    terms = total_loss(model, objective, batch, mark)
+    """Take one step; the optimizer holds all parameters, each once. The other arguments are those of the loss."""
+    terms = loss(model, objective, batch, mark)
     optimizer.zero_grad()
     terms["total"].backward()  # type: ignore[no-untyped-call]
     mark("backward")

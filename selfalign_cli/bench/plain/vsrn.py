@@ -9,14 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from selfalign_cli.bench.plain.context import batch_norm, context_branch, length_one
 from selfalign_cli.bench.plain.losses import unit
 from selfalign_cli.models.graph import RegionGraphLayer
-from selfalign_cli.models.norm import MaskedBatchNorm
 from selfalign_cli.models.selfalign import ContextHead
 from selfalign_cli.models.vsrn import VsrnImageEncoder, VsrnTextEncoder
-
-EPS = 1e-5
-MOMENTUM = 0.1
 
 
 @dataclass(frozen=True)
@@ -48,17 +45,6 @@ class PlainSide:
         return torch.cat([self.pooled, self.locals.mean(dim=1), self.context], dim=1)
 
 
-def length_one(x: Tensor) -> Tensor:
-    """`norm_axis1` of MODELS.md: along axis 1, whatever that is, without a lower bound."""
-    return x / x.pow(2).sum(dim=1, keepdim=True).sqrt()
-
-
-def batch_norm(norm: MaskedBatchNorm, x: Tensor) -> Tensor:
-    """Batch normalisation of (n, C) or (B, C, S) by torch; running values move in training."""
-    running = (norm.running_mean, norm.running_var)
-    return functional.batch_norm(x, *running, norm.weight, norm.bias, norm.training, MOMENTUM, EPS)
-
-
 def convolution(linear: nn.Linear, x: Tensor) -> Tensor:
     """A map of (B, D, R) as a convolution of width one."""
     return functional.conv1d(x, linear.weight.unsqueeze(2), linear.bias)
@@ -71,17 +57,6 @@ def graph_layer(layer: RegionGraphLayer, x: Tensor) -> Tensor:
     affinity = torch.matmul(theta, convolution(layer.phi, x)) / x.shape[2]
     gathered = torch.matmul(affinity, values).permute(0, 2, 1).contiguous()
     return batch_norm(layer.norm, convolution(layer.out, gathered)) + x
-
-
-def context_branch(head: ContextHead, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Guide, locals and context of (B, S, D) states."""
-    mean = states.mean(dim=1)
-    guide = batch_norm(head.guide_norm, head.fc(mean))
-    locals_ = batch_norm(head.local_norm, states.permute(0, 2, 1).contiguous()).permute(0, 2, 1)
-    if head.relu:
-        guide, locals_ = functional.relu(guide), functional.relu(locals_)
-    gate = head.gate(torch.cat([mean, guide], dim=1))
-    return unit(guide), unit(locals_), unit(gate * mean + (1 - gate) * guide)
 
 
 def encode_images(encoder: VsrnImageEncoder, head: ContextHead, features: Tensor) -> PlainSide:

@@ -1,0 +1,68 @@
+"""Time and memory of the parts of a step that names each part when it is done."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+from selfalign_cli.bench.measure import BUDGET_SECONDS, LONG_SECONDS, MOST_ROUNDS, Memory, Setting
+from selfalign_cli.bench.plain.step import Mark
+
+Step = Callable[[Mark], object]
+
+
+def seconds_of_parts(ways: Mapping[str, Step], setting: Setting) -> dict[str, dict[str, float]]:
+    """Median seconds of every part; ways in turn, short first runs not counted."""
+    samples: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+    spent = 0.0
+    for number in range(MOST_ROUNDS + 1):
+        for way, step in ways.items():
+            parts = _marked(step, setting)
+            if number > 0 or sum(parts.values()) >= LONG_SECONDS:
+                samples[way].append(parts)
+            spent += sum(parts.values())
+        if spent > BUDGET_SECONDS and all(samples.values()):
+            break
+    return {
+        way: {part: statistics.median(each[part] for each in taken) for part in taken[0]}
+        for way, taken in samples.items()
+    }
+
+
+def memory_of_parts(step: Step, setting: Setting) -> dict[str, tuple[int, int]]:
+    """Bytes of each part of a step: the most it needed beyond what was there, and what it left behind.
+
+    The entry `step` is the whole.
+    """
+    memory, found = Memory(setting.device), {}
+    start = before = memory.reset()
+    highest = 0
+
+    def mark(part: str) -> None:
+        nonlocal before, highest
+        setting.wait()
+        peak = memory.peak()
+        highest = max(highest, peak - start)
+        after = memory.reset()
+        found[part] = (max(0, peak - before), after - before)
+        before = after
+
+    step(mark)
+    return {**found, "step": (highest, before - start)}
+
+
+def _marked(step: Step, setting: Setting) -> dict[str, float]:
+    """Seconds of every part of one step."""
+    parts: dict[str, float] = {}
+    setting.wait()
+    last = time.perf_counter()
+
+    def mark(name: str) -> None:
+        nonlocal last
+        setting.wait()
+        now = time.perf_counter()
+        parts[name], last = now - last, now
+
+    step(mark)
+    return parts
