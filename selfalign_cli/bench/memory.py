@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +124,7 @@ def train_and_watch(runs: Sequence[tuple[Path, str]], setting: Setting) -> list[
         os.chdir(recipe.parent)
         watch = Watch(kind)
         train_recipe(load_recipe(recipe, ["data.workers=2"]), resume=False, device="cpu", ui=watch)
-        found.append(watch.sizes)
+        found.append(watch.sizes.tolist())
     return found
 
 
@@ -136,7 +137,7 @@ class Watch:
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self.sizes: list[int] = []
+        self.sizes = array("q")  # takes eight bytes for a look, and a list of numbers forty
 
     def start(self, **place: int) -> None:
         """The run begins."""

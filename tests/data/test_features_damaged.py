@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import permissions
 from support.records import make_records, write_records
 
 from selfalign_cli.data.features import FeatureFile
@@ -176,14 +176,8 @@ def test_a_folder(tmp_path):
 
 def test_no_permission(path):
     path.chmod(0)
-    user = os.geteuid()
-    if user == 0:  # to whom nothing is forbidden
-        os.seteuid(65534)
-    try:
-        with pytest.raises(DataError, match="cannot read"):
-            FeatureFile(path)
-    finally:
-        os.seteuid(user)
+    with permissions.obeyed(), pytest.raises(DataError, match="cannot read"):
+        FeatureFile(path)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99])

@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from support import permissions
 from support.dialects import DIALECTS, make_pictures, write_captions, write_own
 from support.records import make_records, write_records
 
@@ -78,21 +79,15 @@ def test_a_database_is_declined_with_a_way_out(tmp_path):
 
 @pytest.mark.parametrize("kind", ["folder", "file", "beyond"])
 def test_no_permission_to_read(tmp_path: Path, kind):
-    tmp_path.chmod(0o755)
     (tmp_path / "folder").mkdir(mode=0)
     (tmp_path / "file").write_text("x")
     (tmp_path / "file").chmod(0)
     source = tmp_path / {"folder": "folder", "file": "file", "beyond": "folder/11.npz"}[kind]
-    user = os.geteuid()
-    if user == 0:  # to whom nothing is forbidden
-        os.seteuid(65534)
-    try:
+    with permissions.obeyed():
         for format in ("auto", "per-image"):
             refused(
                 f"cannot read .*{kind if kind != 'beyond' else '11.npz'}: Permission denied", source, format=format
             )
-    finally:
-        os.seteuid(user)
 
 
 # our own layout
