@@ -10,6 +10,7 @@ from torch import nn
 
 from selfalign_cli.encodings import ImageBatch, TextBatch
 from selfalign_cli.errors import DataError
+from selfalign_cli.models import camera
 from selfalign_cli.models.bert import seeded_bert
 from selfalign_cli.models.camera import CameraImageEncoder, CameraTextEncoder
 
@@ -141,6 +142,22 @@ def test_without_selfalign_mapped_tokens_are_not_normalised() -> None:
     encoder, batch = text_encoder(for_selfalign=False).eval(), captions([4])
     mapped = encoder.word_map(encoder.token_states(batch))
     torch.testing.assert_close(encoder(batch).states, encoder.attention(mapped))
+
+
+@pytest.mark.parametrize("together", [1, 2, 3, 7, 32])
+def test_captions_of_like_lengths_are_read_together(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
+    """A frozen BERT gives each caption the states that it gives it in the whole batch, and zeros for padding."""
+    monkeypatch.setattr(camera, "CAPTIONS_TOGETHER", together)
+    encoder, batch = text_encoder().train(), captions([4, 9, 2, 4, 7, 1, 9], width=12)
+    states = encoder.token_states(batch)
+    whole = encoder.bert(input_ids=batch.ids, attention_mask=batch.mask.long()).last_hidden_state
+    torch.testing.assert_close(states, whole * batch.mask.unsqueeze(2), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("read", ["masked_means", "masked_batchnorm", "masked_attention"])
+def test_where_padding_is_read_bert_gives_it_states(read: str) -> None:
+    states = text_encoder(**{read: False}).eval().token_states(captions([4, 9]))
+    assert states[0, 4:].abs().amax(dim=1).min() > 0.01
 
 
 @pytest.mark.parametrize(
