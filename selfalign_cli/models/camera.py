@@ -182,13 +182,14 @@ class CameraTextEncoder(nn.Module):
 
 @torch.no_grad()
 def _states_by_length(bert: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
-    """Token states with captions of like lengths together, so that little is computed for padding; zero there.
+    """Token states with captions of like lengths together, so that little is computed for padding.
 
-    For the CPU: to know the lengths a GPU would have to be waited for.
+    What stands at padding depends on the batch and must not be read. Of use on CPUs only: elsewhere one would have to
+    wait for the lengths.
     """
     lengths = mask.sum(1)
     parts = []
-    for rows in lengths.argsort(stable=True).split(CAPTIONS_TOGETHER):
+    for rows in torch.split(lengths.argsort(stable=True), CAPTIONS_TOGETHER):
         width = int(lengths[rows[-1]])
         output = bert(input_ids=ids[rows, :width], attention_mask=mask[rows, :width].long())
         parts.append((rows, output.last_hidden_state))
