@@ -6,20 +6,20 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
-from selfalign_cli.bench.measure import BUDGET_SECONDS, LONG_SECONDS, MOST_ROUNDS, Memory, Setting
+from selfalign_cli.bench.measure import BUDGET_SECONDS, MOST_ROUNDS, Memory, Setting
 from selfalign_cli.bench.plain.step import Mark
 
 Step = Callable[[Mark], object]
 
 
 def seconds_of_parts(ways: Mapping[str, Step], setting: Setting) -> dict[str, dict[str, float]]:
-    """Median seconds of every part; ways in turn, short first runs not counted."""
+    """Median seconds of every part; ways in turn, first runs not counted: they meet every page of memory anew."""
     samples: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     spent = 0.0
     for number in range(MOST_ROUNDS + 1):
         for way, step in ways.items():
             parts = _marked(step, setting)
-            if number > 0 or sum(parts.values()) >= LONG_SECONDS:
+            if number > 0:
                 samples[way].append(parts)
             spent += sum(parts.values())
         if spent > BUDGET_SECONDS and all(samples.values()):
