@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional  # noqa: F401  # before a group exists: see `joined`
 from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore, TCPStore
 
@@ -53,6 +54,10 @@ def rank() -> int:
 @contextmanager
 def joined() -> Iterator[None]:
     """Be one of the processes that `torchrun` started, inside; nothing without it.
+
+    At the end the group's threads are joined. One that still let go of its last tensor while Python ends would abort
+    the process. `torch.distributed.nn.functional` keeps as default arguments whatever group exists when it is first
+    imported, threads and all: so this module imports it.
 
     Raises:
         PeerLost: they did not all come.

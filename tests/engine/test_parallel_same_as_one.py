@@ -29,7 +29,10 @@ def steps_of(out: Path, host: str, *, processes: int, chunk_size: int = 0) -> di
 
 @pytest.mark.parametrize(("host", "chunk"), [*((host, 0) for host in HOSTS), ("vsrn", 8)])
 def test_five_steps_end_alike(host: str, chunk: int, tmp_path: Path) -> None:
-    """Every parameter and buffer, and every term of every step; chunks of 8 are 4 of each process."""
+    """Every parameter and buffer, and every term of every step; chunks of 8 are 4 of each process.
+
+    No thread of the group is left to be cut off in its work when Python ends: that would abort a finished run.
+    """
     one, two = (steps_of(tmp_path / f"{n}.pt", host, processes=n, chunk_size=chunk // n) for n in (1, 2))
     assert one["state"].keys() == two["state"].keys()
     for name, value in one["state"].items():
@@ -39,6 +42,7 @@ def test_five_steps_end_alike(host: str, chunk: int, tmp_path: Path) -> None:
         assert mine.keys() == theirs.keys()
         for name, value in mine.items():
             torch.testing.assert_close(theirs[name], value, rtol=1e-9, atol=0)
+    assert two["threads"] == one["threads"] == 1
 
 
 def test_the_command_trains_the_same_model(world: World, forks: Forks, tmp_path: Path) -> None:

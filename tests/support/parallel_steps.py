@@ -5,6 +5,7 @@ python -m support.parallel_steps HOST CHUNK_SIZE OUT
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
@@ -66,9 +67,11 @@ def main(host: str, chunk_size: str, out: str) -> None:
                 grad_clip_norm=2.0,
             )
             terms.append(found)
-        if parallel.rank() == 0:
-            state = {**tiny.model.state_dict(), **tiny.objective.state_dict()}
-            torch.save({"state": state, "terms": terms}, Path(out))
+        first = parallel.rank() == 0
+    if first:
+        state = {**tiny.model.state_dict(), **tiny.objective.state_dict()}
+        threads = len(os.listdir("/proc/self/task"))
+        torch.save({"state": state, "terms": terms, "threads": threads}, Path(out))
 
 
 if __name__ == "__main__":
