@@ -34,9 +34,9 @@ JOIN_SECONDS = 600.0
 class PeerLost(RunError):
     """Another process of this run has ended, so that this one cannot go on."""
 
-    def __init__(self) -> None:
+    def __init__(self, reason: str) -> None:
         super().__init__(
-            "another process of this run has ended without a word (killed? out of memory?)",
+            f"another process of this run has ended without a word (killed? out of memory?): {reason}",
             "`torchrun --max-restarts N` goes on from last.ckpt by itself; without it, start again with --resume",
         )
 
@@ -194,4 +194,4 @@ def _peers_needed() -> Iterator[None]:
     try:
         yield
     except RuntimeError as fault:  # torch's DistError is one
-        raise PeerLost from fault
+        raise PeerLost(str(fault).strip().partition("\n")[0] or type(fault).__name__) from fault

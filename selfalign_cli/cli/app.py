@@ -33,6 +33,9 @@ from selfalign_cli.launch import is_first
 USAGE_ERROR: Any = typer.BadParameter.__bases__[0]
 """What Typer raises for wrong options and arguments; it has no public name of its own."""
 
+OUT_OF_MEMORY_HINT = (
+    "a smaller batch needs less: data.batch_size, optim.chunk_size and validation.batch_size in recipes, --batch-size"
+)
 FAULTS_OF_THE_MACHINE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT),
@@ -70,8 +73,10 @@ def _edge() -> Iterator[None]:
     except KeyboardInterrupt:
         show_message("interrupted")
         raise typer.Exit(130) from None
-    except MemoryError:
-        show_error(RunError("out of memory", "a smaller batch needs less"))
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        show_error(RunError("out of memory", OUT_OF_MEMORY_HINT))
         raise typer.Exit(RunError.exit_code) from None
     except OSError as error:
         if isinstance(error, BrokenPipeError):
@@ -83,6 +88,15 @@ def _edge() -> Iterator[None]:
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
         show_error(RunError(f"{where}{error.strerror}"))
         raise typer.Exit(RunError.exit_code) from None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Torch says it by a RuntimeError of its own on a GPU, and by an ordinary one on CPUs."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "DefaultCPUAllocator: can't allocate memory" in str(error)
+    )
 
 
 def _silence_stdout() -> None:

@@ -41,8 +41,12 @@ SplitsOpt = Annotated[
     ),
 ]
 TokenizerOpt = Annotated[
-    Literal["treebank", "treebank-line", "nltk-punkt"],
-    typer.Option("--tokenizer", help="Splitter of whole words; the vocabulary keeps its name."),
+    Literal["treebank", "treebank-line", "nltk-punkt"] | None,
+    typer.Option(
+        "--tokenizer",
+        help="Splitter of whole words (default treebank); the vocabulary keeps its name.",
+        show_default=False,
+    ),
 ]
 LowercaseOpt = Annotated[
     Literal["unicode", "ascii"] | None,
@@ -53,7 +57,9 @@ LowercaseOpt = Annotated[
     ),
 ]
 KindOpt = Annotated[Literal["words", "wordpiece"], typer.Option("--kind", help="Whole words, or WordPieces for BERT.")]
-SizeOpt = Annotated[int, typer.Option("--size", min=1, help="Largest number of WordPieces.")]
+SizeOpt = Annotated[
+    int | None, typer.Option("--size", min=1, help="Largest number of WordPieces (default 8000).", show_default=False)
+]
 
 
 def build_vocab(
@@ -61,10 +67,10 @@ def build_vocab(
     out: OutOpt,
     min_count: MinCountOpt = None,
     splits: SplitsOpt = None,
-    tokenizer: TokenizerOpt = "treebank",
+    tokenizer: TokenizerOpt = None,
     lowercase: LowercaseOpt = None,
     kind: KindOpt = "words",
-    size: SizeOpt = 8000,
+    size: SizeOpt = None,
     overwrite: OverwriteOpt = False,
 ) -> None:
     """Collect the words of captions into a vocabulary.
@@ -76,23 +82,33 @@ def build_vocab(
     from selfalign_cli.data.foreign_vocab import is_foreign_vocabulary
 
     refuse_existing(out, overwrite)
+    _check_unused(kind, {"--tokenizer": tokenizer, "--lowercase": lowercase}, {"--size": size})
+    splitter = tokenizer or "treebank"
     if any(map(is_foreign_vocabulary, captions)):
         counting = min_count is not None or splits is not None or kind != "words"
         show_table(
             ["", ""],
-            _import_words(captions, out, counting, tokenizer, lowercase or "ascii", overwrite),
+            _import_words(captions, out, counting, splitter, lowercase or "ascii", overwrite),
             title=str(out),
         )
         return
     wanted = None if splits is None else [name.strip() for name in splits.split(",") if name.strip()]
     texts = [text for source in captions for text in read_vocabulary_captions(source, wanted)]
     if kind == "wordpiece":
-        rows = _build_wordpieces(texts, out, size, 2 if min_count is None else min_count)
+        rows = _build_wordpieces(texts, out, size or 8000, 2 if min_count is None else min_count)
     else:
         source = " ".join(str(path) for path in captions)
         count = 4 if min_count is None else min_count
-        rows = _build_words(texts, out, count, tokenizer, lowercase or "unicode", source, overwrite)
+        rows = _build_words(texts, out, count, splitter, lowercase or "unicode", source, overwrite)
     show_table(["", ""], [["captions", f"{len(texts):,}"], *rows], title=str(out))
+
+
+def _check_unused(kind: str, of_words: dict[str, object], of_pieces: dict[str, object]) -> None:
+    """Refuse options of the other kind."""
+    options, needed = (of_words, "words") if kind == "wordpiece" else (of_pieces, "wordpiece")
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise DataError(f"{', '.join(given)}: only for --kind {needed}", "leave it out")
 
 
 def _build_words(

@@ -18,7 +18,6 @@ from selfalign_cli.cli.options import (
     JsonOpt,
     OverwriteOpt,
     RanksOpt,
-    SplitOpt,
     newest_checkpoint,
 )
 from selfalign_cli.errors import RecipeError
@@ -36,7 +35,14 @@ TrecOpt = Annotated[
     Path | None,
     typer.Option("--trec", metavar="DIR", help="Write run and qrels files of both directions for TREC tools."),
 ]
-DepthOpt = Annotated[int, typer.Option("--trec-depth", min=1, help="Candidates per query in the run files.")]
+DepthOpt = Annotated[
+    int | None,
+    typer.Option("--trec-depth", min=1, help="With --trec: candidates per query (default 100).", show_default=False),
+]
+EvalSplitOpt = Annotated[
+    str | None,
+    typer.Option("--split", metavar="NAME", help="Split of the feature file (default test).", show_default=False),
+]
 EccvOpt = Annotated[
     bool, typer.Option("--eccv", help="COCO testall: add ECCV Caption and CxC scores (needs the extra `metrics`).")
 ]
@@ -45,7 +51,7 @@ EccvOpt = Annotated[
 def evaluate(
     checkpoints: CheckpointsArg = None,
     data: DataOpt = None,
-    split: SplitOpt = "test",
+    split: EvalSplitOpt = None,
     folds: FoldsOpt = 1,
     weights: WeightsOpt = None,
     batch_size: BatchSizeOpt = None,
@@ -55,7 +61,7 @@ def evaluate(
     ranks: RanksOpt = False,
     details: DetailsOpt = None,
     trec: TrecOpt = None,
-    trec_depth: DepthOpt = 100,
+    trec_depth: DepthOpt = None,
     eccv: EccvOpt = False,
     overwrite: OverwriteOpt = False,
 ) -> None:
@@ -65,6 +71,9 @@ def evaluate(
 
     Example: selfalign eval runs/vsrn_coco/best.ckpt --split testall --folds 5
     """
+    for option, given, needs in (("--ranks", ranks, as_json), ("--trec-depth", trec_depth is not None, trec)):
+        if given and not needs:
+            raise RecipeError(f"{option} needs {'--json' if option == '--ranks' else '--trec'} beside it")
     paths, shares = checkpoints or [newest_checkpoint()], _numbers(weights)
     from selfalign_cli.data.atomic import refuse_existing
     from selfalign_cli.engine.eccv import open_metrics, with_eccv
@@ -92,7 +101,7 @@ def evaluate(
     if details:
         write_details(details, scored)
     if trec:
-        write_trec(trec, scored, depth=trec_depth)
+        write_trec(trec, scored, depth=trec_depth or 100)
     show_report(scored.report, as_json, ranks)
 
 

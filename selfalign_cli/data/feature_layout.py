@@ -28,7 +28,7 @@ FEATURE_TYPES = ("float32", "float16")
 MAKE_IT = "make the file again with: selfalign convert-features SOURCE --out FILE.h5"
 
 # What h5py raises for damaged files, by experiment: the C library's complaints arrive as any of these.
-_LIBRARY_FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError, OverflowError)
+LIBRARY_FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
         # Never locked: feature files are replaced as a whole, never changed, and locks fail on network disks.
         with h5py.File(path, "r", locking=False) as file:
             yield file
-    except _LIBRARY_FAULTS as fault:
+    except LIBRARY_FAULTS as fault:
         reason = (str(fault) or type(fault).__name__).splitlines()[0]
         if "truncated" in reason:
             raise _fault(path, f"is cut short ({path.stat().st_size:,} bytes are left)") from fault

@@ -123,9 +123,9 @@ def _read(path: Path) -> object:
             if not zipfile.is_zipfile(file):
                 raise CheckpointError(f"{path} is damaged or not a checkpoint", CONVERT)
             with zipfile.ZipFile(file) as archive:
-                broken = archive.testzip()
+                broken = fault_of_archive(archive)
         if broken is not None:
-            raise CheckpointError(f"{path} is damaged: {broken} has another checksum", "copy or train it again")
+            raise CheckpointError(f"{path} is damaged: {broken}", "copy or train it again")
         with warnings.catch_warnings():  # torch's, about other kinds of files, which are refused anyway
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -142,6 +142,18 @@ def _read(path: Path) -> object:
     except FAULTS_OF_READING as fault:
         reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else "it is damaged"
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {reason}", CONVERT) from fault
+
+
+def fault_of_archive(archive: zipfile.ZipFile) -> str | None:
+    """What is wrong with an archive that `torch.save` is said to have written; None if nothing is.
+
+    Torch compresses nothing, so what is compressed was made to fill the memory.
+    """
+    packed = next((info.filename for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED), None)
+    if packed is not None:
+        return f"{packed} is compressed"
+    broken = archive.testzip()
+    return None if broken is None else f"{broken} has another checksum"
 
 
 def load_state(module: torch.nn.Module, state: Any, *, what: str) -> None:

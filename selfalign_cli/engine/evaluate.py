@@ -63,7 +63,7 @@ def score_files(
     paths: Sequence[Path],
     *,
     data: Path | None = None,
-    split: str = "test",
+    split: str | None = None,
     folds: int = 1,
     batch_size: int | None = None,
     compat: Preset | None = None,
@@ -76,7 +76,7 @@ def score_files(
     Args:
         paths: checkpoints and embedding files, over the same queries.
         data: feature file for the checkpoints; None for the one each was trained on.
-        split: split for the checkpoints.
+        split: split for the checkpoints; None for test.
         folds: consecutive blocks of pictures that are scored apart and averaged.
         batch_size: rows encoded at once; None for the recipe's.
         compat: preset to score checkpoints under; None for their own.
@@ -85,21 +85,35 @@ def score_files(
         say: shows what a person should know: captions that were cut.
 
     Raises:
-        DataError: files about different queries, or scored by different similarities; weights that do not fit.
+        DataError: files about different queries, or scored by different similarities; weights that do not fit; options
+            for checkpoints where there are embedding files only.
     """
     _check_weights(weights, len(paths))
+    if all(map(is_embedding_file, paths)):
+        _check_unused({"--data": data, "--batch-size": batch_size, "--compat": compat})
     place = choose_device(device)
     with parallel.joined():
         parts = [
-            read_embeddings(path)
+            _read(path, split)
             if is_embedding_file(path)
             else embed_checkpoint(
-                path, data=data, split=split, batch_size=batch_size, compat=compat, device=place, say=say
+                path, data=data, split=split or "test", batch_size=batch_size, compat=compat, device=place, say=say
             )
             for path in paths
         ]
     for path, part in zip(paths, parts, strict=True):
         _check_ensemble(paths[0], parts[0], path, part)
+    return _scored(paths, parts, folds, weights, place)
+
+
+def _scored(
+    paths: Sequence[Path],
+    parts: Sequence[EmbeddingFile],
+    folds: int,
+    weights: Sequence[float] | None,
+    device: torch.device,
+) -> Evaluation:
+    """Rank, and make the report."""
     first = parts[0]
     fold_parts, ranks = rank_folds(
         [part.model for part in parts],
@@ -107,7 +121,7 @@ def score_files(
         folds=folds,
         weights=weights,
         kind=_similarity(first),
-        device=place,
+        device=device,
     )
     name = str(first.attributes.get("split", "embeddings"))
     signature = signature_of(
@@ -128,7 +142,7 @@ def score_files(
         checkpoints=[str(path) for path in paths],
         queries=_queries(first),
     )
-    return Evaluation(report, parts, fold_parts, weights, _similarity(first), place)
+    return Evaluation(report, parts, fold_parts, weights, _similarity(first), device)
 
 
 def evaluate_files(paths: Sequence[Path], **options: Any) -> RetrievalReport:
@@ -144,6 +158,24 @@ def _check_weights(weights: Sequence[float] | None, files: int) -> None:
         raise DataError(f"{len(weights)} weights for {files} files; expected one weight per file")
     if not all(math.isfinite(weight) and weight > 0 for weight in weights):
         raise DataError(f"weights {_written(weights)}: expected finite numbers above 0")
+
+
+def _check_unused(options: dict[str, object]) -> None:
+    """Refuse what only encoding reads."""
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise DataError(
+            f"{', '.join(given)}: embedding files are encoded already", "leave it out, or name a checkpoint"
+        )
+
+
+def _read(path: Path, split: str | None) -> EmbeddingFile:
+    """The vectors in a file, of the split that was asked for."""
+    found = read_embeddings(path)
+    known = found.attributes.get("split")
+    if split is not None and known is not None and split != known:
+        raise DataError(f"{path} holds the split {known}, not {split}", f"selfalign export-embeddings --split {split}")
+    return found
 
 
 def _told(weights: Sequence[float] | None) -> str | None:

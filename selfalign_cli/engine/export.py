@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from selfalign_cli import parallel
+from selfalign_cli.data.atomic import refuse_existing
 from selfalign_cli.engine.assemble import choose_device
 from selfalign_cli.engine.embed import embed_checkpoint
 from selfalign_cli.engine.embedding_writer import check_writable_kind, write_embeddings
-from selfalign_cli.errors import DataError
 from selfalign_cli.launch import is_first
 from selfalign_cli.recipe.compat import Preset
 
@@ -40,8 +40,7 @@ def export_embeddings(
         say: shows what a person should know: captions that were cut.
     """
     check_writable_kind(out)
-    if out.exists() and not overwrite:
-        raise DataError(f"{out} exists already", "add --overwrite to replace it, or choose another name")
+    refuse_existing(out, overwrite)
     with parallel.joined():
         encoded = embed_checkpoint(
             checkpoint,

@@ -33,9 +33,10 @@ def backward(
         batch: the pairs of this process.
         pairs: number of pairs of all processes.
         warmup: hinge on the mean violation.
-        chunk_size: see `_in_chunks`; None encodes all pairs at once.
+        chunk_size: most pairs that are encoded at once, see `_in_chunks`; None encodes all.
     """
-    way = _at_once if chunk_size is None or chunk_size >= len(batch.captions) else _in_chunks(chunk_size)
+    parts = 1 if chunk_size is None else _chunks(pairs, chunk_size)
+    way = _at_once if parts == 1 else _in_chunks(parts)
     terms, own = way(model, objective, batch, pairs, warmup)
     parallel.add_up(list(own.values()))
     _add_up_gradients(model, objective)
@@ -53,7 +54,17 @@ def _at_once(
     return terms, {name: term.detach() for name, term in own.items()}
 
 
-def _in_chunks(size: int) -> Callable[..., tuple[dict[str, Tensor], dict[str, Tensor]]]:
+def _chunks(pairs: int, size: int) -> int:
+    """Number of chunks that a process cuts its pairs into: the same in all processes, and none of a single pair.
+
+    A process has pairs / R pairs, rounded up or down. Of a single pair there is nothing to normalise by; three in
+    chunks of two stay together.
+    """
+    most, least = ceil(pairs / parallel.world()), pairs // parallel.world()
+    return max(1, min(ceil(most / size), least // 2))
+
+
+def _in_chunks(number: int) -> Callable[..., tuple[dict[str, Tensor], dict[str, Tensor]]]:
     """Gradient caching (arXiv 2101.06983): memory for one chunk's graph and for the whole batch's encodings.
 
     All pairs are encoded without a graph; the losses of the whole batch give the gradient of every encoding; then each
@@ -65,7 +76,7 @@ def _in_chunks(size: int) -> Callable[..., tuple[dict[str, Tensor], dict[str, Te
     def way(
         model: RetrievalModel, objective: Objective, batch: PairBatch, pairs: int, warmup: bool
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        parts = _split(batch, ceil(ceil(pairs / parallel.world()) / size))  # as many in every process
+        parts = _split(batch, number)
         random, encoded = [], []
         with torch.no_grad():
             for part in parts:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from selfalign_cli.data.restricted_pickle import NUMPY_SCALARS, names_in_pickle
-from selfalign_cli.engine.checkpoint import FORMAT
+from selfalign_cli.engine.checkpoint import FORMAT, fault_of_archive
 from selfalign_cli.errors import CheckpointError
 
 State = dict[str, Tensor]
@@ -142,9 +142,9 @@ def _expect_checksums(path: Path) -> None:
     """Hold a zip archive against its checksums, which torch itself does not look at; older files have none."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-        if broken is not None:
-            raise ValueError(f"{broken} has another checksum")
+            fault = fault_of_archive(archive)
+        if fault is not None:
+            raise ValueError(fault)
 
 
 def _load_weights_only(path: Path, **extra: Any) -> object:

@@ -45,9 +45,9 @@ def train_recipe(recipe: Recipe, *, resume: bool, device: str, ui: TrainingView)
         resume = parallel.from_first(resume or folder.restarted())
         state = start_or_resume(recipe, data, folder, place, resume=resume, ui=ui)
         _check_agreement(recipe, data, state)
-        if recipe.data.cache_words:
-            data = _with_cached_words(recipe, data, folder, state, place, ui)
-        with _log_of(recipe, folder, state) as log:
+        with _log_of(recipe, folder, state) as log:  # from here on, the folder is this run's alone
+            if recipe.data.cache_words:
+                data = _with_cached_words(recipe, data, folder, state, place, ui)
             if parallel.rank() == 0:
                 folder.describe(recipe, data.pairs.file.content_hash, data.language.captions.content_hash)
             stop.defer()

@@ -49,9 +49,14 @@ class TrainState:
     best_step: int = -1
     log_bytes: int = 0
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is trained."""
+        return self.groups.main[0].device
+
     def training(self) -> dict[str, Any]:
         """What a checkpoint keeps for `--resume` beside the model, the random numbers of all processes included."""
-        random = parallel.collected(_random_state())
+        random = parallel.collected(_random_state(self.device))
         return {
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -64,7 +69,7 @@ class TrainState:
         """Name of the first number of the model, the objective or the optimizer that is NaN or infinite."""
         named = {**self.model.state_dict(), **self.objective.state_dict(), **dict(self._moments())}
         floating = {name: value for name, value in named.items() if value.is_floating_point()}
-        sound = torch.stack([value.isfinite().all().to(self.groups.main[0].device) for value in floating.values()])
+        sound = torch.stack([value.isfinite().all().to(self.device) for value in floating.values()])
         return next((name for name, good in zip(floating, sound.tolist(), strict=True) if not good), None)
 
     def _moments(self) -> Iterator[tuple[str, Tensor]]:
@@ -104,7 +109,7 @@ def restore_state(state: TrainState, checkpoint: Checkpoint, *, what: str) -> No
         for name in PLAIN:
             setattr(state, name, training[name])
         state.step, state.scores = checkpoint.step, checkpoint.scores
-        _set_random_state(training)
+        _set_random_state(training, state.device)
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as fault:
         raise CheckpointError(f"{what} holds a damaged training state", "train again in another run.dir") from fault
     faulty = state.not_finite()
@@ -114,17 +119,17 @@ def restore_state(state: TrainState, checkpoint: Checkpoint, *, what: str) -> No
         )
 
 
-def _random_state() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+def _random_state(device: torch.device) -> dict[str, Any]:
+    cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
     return {"rng": torch.get_rng_state(), "cuda_rng": cuda}
 
 
-def _set_random_state(training: dict[str, Any]) -> None:
+def _set_random_state(training: dict[str, Any], device: torch.device) -> None:
     """Take up this process's random numbers; one that was not there before keeps those it has."""
     kept = [training, *training.get("others", [])]
     if parallel.rank() >= len(kept):
         return
     own = kept[parallel.rank()]
     torch.set_rng_state(own["rng"])
-    if own["cuda_rng"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(own["cuda_rng"])
+    if own["cuda_rng"] and device.type == "cuda":
+        torch.cuda.set_rng_state(own["cuda_rng"][0], device)

@@ -135,6 +135,8 @@ def rank_matrix(scores: Tensor, image_of_caption: Tensor) -> Ranks:
     Raises:
         DataError: as `rank_vectors`.
     """
+    if torch.finfo(scores.dtype).bits < 32:
+        scores = scores.float()  # candidates are counted in this type
     images, captions = scores.shape
     truth = check_truth(image_of_caption, images, captions)
     rows = torch.arange(images)

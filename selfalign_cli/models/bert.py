@@ -90,7 +90,7 @@ def bert_from_config(config: Mapping[str, Any]) -> nn.Module:
 def seeded_bert(config: Mapping[str, Any], *, seed: int) -> nn.Module:
     """Build a token encoder whose random weights depend on nothing but its config and the seed."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # the CPU's alone
         return bert_from_config(config)
 
 

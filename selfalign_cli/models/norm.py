@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from selfalign_cli import parallel
 
@@ -16,8 +15,12 @@ LENGTH_FLOOR = 1e-12  # lower bound of a length before it divides, as in torch.n
 
 
 def unit(x: Tensor) -> Tensor:
-    """Divide by the Euclidean length along the last axis, bounded below by 1e-12 (MODELS.md `norm_e`)."""
-    return functional.normalize(x, dim=-1, eps=LENGTH_FLOOR)
+    """Divide x (…, D) by the Euclidean length along the last axis, bounded below by 1e-12 (MODELS.md `norm_e`).
+
+    What is zero stays so and has no gradient; 1/1e-12 times what comes back would drown every other one.
+    """
+    length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x / length.clamp(min=LENGTH_FLOOR).masked_fill(length == 0, torch.inf)
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -81,7 +84,7 @@ def normalize_places(
     x = zero_padding(x, mask)
     squared = x.square().sum(dim=axis, keepdim=True)  # torch's vector_norm takes four times as long along axis 1
     if bounded:
-        return x / squared.clamp(min=LENGTH_FLOOR**2).sqrt()
+        return x / squared.clamp(min=LENGTH_FLOOR**2).sqrt().masked_fill(squared == 0, torch.inf)  # as in `unit`
     return zero_padding(x / squared.sqrt(), mask)
 
 
@@ -156,8 +159,8 @@ class MaskedBatchNorm(nn.Module):
     """Batch normalisation over all real places, per channel; state names as `torch.nn.BatchNorm1d`.
 
     Statistics see the rows where the mask is True; padded rows come out zero. Without a mask every row counts,
-    padded or not (published behaviour, M3). Running values move by 0.1 and keep the unbiased variance. Rows are those
-    of all processes.
+    padded or not (published behaviour, M3). Running values move by 0.1 and keep the unbiased variance, which a single
+    row has none of. Rows are those of all processes.
 
     Args:
         channels: C.
@@ -192,6 +195,7 @@ class MaskedBatchNorm(nn.Module):
         out, mean, variance, count = _NormalizeRows.apply(rows, self.weight, self.bias, self.EPS)  # type: ignore[no-untyped-call]
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.MOMENTUM)
-            self.running_var.lerp_(variance * (count / (count - 1).clamp(min=1)), self.MOMENTUM)
+            unbiased = variance * (count / (count - 1).clamp(min=1))
+            self.running_var.lerp_(unbiased, self.MOMENTUM * (count > 1).to(count.dtype))
             self.num_batches_tracked += 1
         return out  # type: ignore[no-any-return]

@@ -107,10 +107,12 @@ def with_compat(recipe: Recipe, preset: Preset) -> Recipe:
     """Return a recipe with every row of a preset applied, also over keys that the recipe states.
 
     It is for encoding only, so `data.cache_words`, which concerns training and not every preset allows, is off.
+    Captions stay lower-cased the way the vocabulary was made, which `compat_label` tells.
     """
     tree = recipe.model_dump()
     tree["compat"], tree["data"]["cache_words"] = preset, False
     fill_preset(tree, preset, recipe.model.name, overwrite=True)
+    tree["data"]["lowercase"] = recipe.data.lowercase
     return _checked(tree, f"the recipe under compat: {preset}", [], {})
 
 

@@ -29,7 +29,7 @@ Rate = Annotated[float, Field(gt=0)]
 StepSize = Annotated[float, Field(gt=0, le=1e30)]  # torch's Adam breaks down where float32 ends
 Factor = Annotated[float, Field(gt=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
-Entropy = Annotated[float, Field(ge=0.012)]  # exp(1 / epsilon) overflows float32 below 0.0113
+Entropy = Annotated[float, Field(ge=0.02)]  # K·N·exp(1 / epsilon) is then below float32's largest number
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -160,7 +160,7 @@ class ConceptSection(Section):
     temperature: Rate = Field(default=0.1, description="Student temperature, in cosine units.")
     sinkhorn_epsilon: Entropy = Field(
         default=0.05,
-        description="Entropy of the assignment, in cosine units; below 0.012, exp(1/epsilon) overflows float32.",
+        description="Entropy of the assignment, in cosine units; below 0.02, sums of exp(1/epsilon) may overflow.",
     )
     sinkhorn_iterations: Count = Field(default=2, description="Row and column normalisations.")
     image_gradient: bool = Field(

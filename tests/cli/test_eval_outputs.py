@@ -67,3 +67,27 @@ def test_eccv_without_its_package(files, monkeypatch):
     result = run("a.npz", "--eccv")
     assert result.exit_code == 2
     assert "selfalign[metrics]" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--ranks"], "--ranks needs --json beside it"),
+        (["--trec-depth", "3"], "--trec-depth needs --trec beside it"),
+        (["--data", "f.h5", "--compat", "published"], "--data, --compat: embedding files are encoded already"),
+        (["--batch-size", "3"], "--batch-size: embedding files are encoded already"),
+    ],
+)
+def test_options_without_effect_are_refused(files, options, message):
+    result = run("a.npz", *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+
+
+def test_a_file_of_another_split_is_refused(files):
+    content = dict(np.load("a.npz"))
+    np.savez("dev.npz", **content, attrs=np.array(json.dumps({"split": "dev"})))
+    assert run("dev.npz", "--split", "dev").exit_code == 0
+    result = run("dev.npz", "--split", "test")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "dev.npz holds the split dev, not test" in result.stderr

@@ -99,6 +99,9 @@ def test_build_vocab_of_wordpieces(scan, tmp_path):
 
 def test_build_vocab_refuses(scan, tmp_path):
     out = tmp_path / "v.json"
+    unused = ["--kind", "wordpiece", "--tokenizer", "treebank", "--lowercase", "ascii"]
+    assert "--tokenizer, --lowercase: only for --kind words" in refused("build-vocab", scan, "--out", out, *unused)
+    assert "--size: only for --kind wordpiece" in refused("build-vocab", scan, "--out", out, "--size", "9")
     assert "lacks the split test; it has dev, train" in refused("build-vocab", scan, "--out", out, "--splits", "test")
     assert "there is no file" in refused("build-vocab", tmp_path / "none.txt", "--out", out)
     out.write_text("mine")

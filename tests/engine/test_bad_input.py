@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from support.processes import PATIENCE, Done, Forks, cold
-from support.world import World, opened, write_other_features
+from support.world import World, lines_of, opened, write_other_features
 
 from selfalign_cli.data.features import FeatureFile
 
@@ -271,3 +271,21 @@ def test_the_command_as_a_user_starts_it(unbroken: Path, tmp_path: Path) -> None
     assert [line.split(" ")[0] for line in err.splitlines()] == ["error:", "hint:"]
     assert "selfalign import-checkpoint" in err
     assert not (tmp_path / "mark").exists()
+
+
+def test_a_model_that_no_memory_holds(world: World, forks: Forks, tmp_path: Path) -> None:
+    """Torch says it by an ordinary RuntimeError."""
+    little = "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 33, 1 << 33))"
+    done = forks.run("train", world.recipe, "--set", "model.embed_dim=40000", cwd=tmp_path, before=little)
+    done.must_refuse("error: out of memory", "hint: a smaller batch needs less", code=1)
+
+
+def test_a_picture_without_any_feature(world: World, forks: Forks, tmp_path: Path) -> None:
+    """All zero, met in the first step, when the bias behind it is zero too: it has no say in the gradient."""
+    shutil.copy(world.features, tmp_path / "zero.h5")
+    with h5py.File(tmp_path / "zero.h5", "r+") as file:
+        file["features"][: int(file["offsets"][20])] = 0
+    options = ["data.features=zero.h5", "model.normalize_regions=true", "run.log_every=1"]
+    done = train(world, forks, tmp_path, *options)
+    assert done.code == 0, done.err
+    assert all(line["grad_norm"] < 1e4 for line in lines_of(tmp_path / "run") if line["kind"] == "train")

@@ -7,13 +7,13 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from signal import SIGKILL
+from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from support.processes import Forks, at_call
+from support.processes import Forks, at_call, until
 from support.world import World, differences, lines_of, opened, outcome
 
 from selfalign_cli.bench.damage import damaged
@@ -36,6 +36,14 @@ loss: {concept: {prototypes: 8}, context: {negatives: 16}, diversity: {weight: 0
 optim: {learning_rate: 1.0e-3, epochs: 2}
 validation: {batch_size: 50}
 """
+
+
+def while_computing(which: Signals) -> str:
+    """A signal at the second batch of states."""
+    return at_call("selfalign_cli.models.camera.CameraTextEncoder.token_states", 2, which).replace(
+        "importlib.import_module('selfalign_cli.models.camera.CameraTextEncoder')",
+        "importlib.import_module('selfalign_cli.models.camera').CameraTextEncoder",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -113,10 +121,7 @@ def test_killed_and_resumed(recipe: Path, forks: Forks, finished: Path, tmp_path
 
 def test_killed_while_computing(recipe: Path, forks: Forks, finished: Path, tmp_path: Path) -> None:
     """The half-written file goes, the next start computes it anew."""
-    before = at_call("selfalign_cli.models.camera.CameraTextEncoder.token_states", 2, SIGKILL).replace(
-        "importlib.import_module('selfalign_cli.models.camera.CameraTextEncoder')",
-        "importlib.import_module('selfalign_cli.models.camera').CameraTextEncoder",
-    )
+    before = while_computing(SIGKILL)
     assert forks.run("train", recipe, *CACHED, cwd=tmp_path, before=before).code == -SIGKILL
     cache = tmp_path / "run/cache"
     assert [path.suffix for path in cache.iterdir()] == [".tmp"]
@@ -124,6 +129,21 @@ def test_killed_while_computing(recipe: Path, forks: Forks, finished: Path, tmp_
     assert [path.name for path in sorted(cache.iterdir())] == [
         path.name for path in sorted((finished / "cache").iterdir())
     ]
+
+
+def test_a_second_run_leaves_the_files_of_the_first_alone(
+    recipe: Path, forks: Forks, finished: Path, tmp_path: Path
+) -> None:
+    """While one computes states (here it stands still), another one may not even tidy up."""
+    before = while_computing(SIGSTOP)
+    first = forks.start("train", recipe, *CACHED, cwd=tmp_path, before=before)
+    until(lambda: "T (stopped)" in Path(f"/proc/{first.number}/status").read_text())
+    second = forks.run("train", recipe, *CACHED, "--resume", cwd=tmp_path)
+    assert (second.code, second.out) == (1, "")
+    assert "error: another process is training in run" in second.err
+    first.send(SIGCONT)
+    assert first.wait().code == 0
+    assert not differences(outcome(finished), outcome(tmp_path / "run"))
 
 
 def test_loader_processes_read_the_same(recipe: Path, forks: Forks, finished: Path, tmp_path: Path) -> None:

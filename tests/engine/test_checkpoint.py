@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import fields
 from pathlib import Path
 
+import pytest
 import torch
 from support.world import differences, opened
 
 from selfalign_cli.engine.checkpoint import KINDS, Checkpoint, load_checkpoint, save_checkpoint
+from selfalign_cli.engine.published_checkpoint import read_published_checkpoint
+from selfalign_cli.errors import CheckpointError
 
 
 def test_every_field_has_a_kind() -> None:
@@ -33,3 +37,16 @@ def test_a_checkpoint_is_tensors_and_plain_values(unbroken: Path) -> None:
 
     plain = {dict, str, int, float, bool, type(None), torch.Tensor}
     assert kinds(dict(opened(unbroken / "last.ckpt"))) - plain <= {type(opened(unbroken / "last.ckpt")["model"])}
+
+
+def test_what_is_compressed_is_refused(unbroken: Path, tmp_path: Path) -> None:
+    """Torch compresses nothing; a small file could fill the memory."""
+    with zipfile.ZipFile(unbroken / "best.ckpt") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(tmp_path / "c.ckpt", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(CheckpointError, match="data.pkl is compressed"):
+        load_checkpoint(tmp_path / "c.ckpt")
+    with pytest.raises(CheckpointError, match="data.pkl is compressed"):
+        read_published_checkpoint(tmp_path / "c.ckpt")

@@ -68,7 +68,7 @@ def test_the_gradient_is_that_of_the_loss_over_chunks_normalised_apart(host: str
     torch.manual_seed(5)
     take(chunked, size)
     torch.manual_seed(5)
-    parts = gradients._split(pairs, -(-len(pairs.captions) // size))
+    parts = gradients._split(pairs, gradients._chunks(len(pairs.captions), size))
     sides = [(plain.model.encode_image(part.images), plain.model.encode_text(part.texts)) for part in parts]
     images, texts = gradients._joined(sides)
     plain.objective(images, texts, pairs, warmup=False)["total"].backward()
@@ -97,3 +97,11 @@ def test_random_numbers_go_on_as_after_one_pass() -> None:
         tiny.model.encode_image(part.images)
         tiny.model.encode_text(part.texts)
     assert torch.rand(3).equal(after)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "size", "number"), [(12, 4, 3), (13, 4, 4), (3, 2, 1), (5, 2, 2), (2, 2, 1), (1, 2, 1), (9, 100, 1)]
+)
+def test_no_chunk_has_a_single_pair(pairs: int, size: int, number: int) -> None:
+    """There is nothing to normalise one by."""
+    assert gradients._chunks(pairs, size) == number

@@ -17,23 +17,30 @@ from support.world import World, changed_recipe, lines_of
 ONE_THREAD = "import torch; torch.set_num_threads(1)"
 
 
-def steps_of(out: Path, host: str, *, processes: int, chunk_size: int = 0) -> dict[str, object]:
-    """Five steps on batches of 32 pairs, in double precision."""
+def steps_of(out: Path, host: str, *, processes: int, pairs: int, chunk_size: int) -> dict[str, object]:
+    """Five steps in double precision."""
     runner = RUNNER if processes > 1 else [sys.executable]
-    command = [*runner, "-m", "support.parallel_steps", host, str(chunk_size), str(out)]
+    command = [*runner, "-m", "support.parallel_steps", host, str(pairs), str(chunk_size), str(out)]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, object] = torch.load(out, weights_only=True)
     return found
 
 
-@pytest.mark.parametrize(("host", "chunk"), [*((host, 0) for host in HOSTS), ("vsrn", 8)])
-def test_five_steps_end_alike(host: str, chunk: int, tmp_path: Path) -> None:
-    """Every parameter and buffer, and every term of every step; chunks of 8 are 4 of each process.
+@pytest.mark.parametrize(
+    ("host", "pairs", "chunks"), [*((host, 32, (0, 0)) for host in HOSTS), ("vsrn", 32, (8, 4)), ("vsrn", 9, (5, 4))]
+)
+def test_five_steps_end_alike(host: str, pairs: int, chunks: tuple[int, int], tmp_path: Path) -> None:
+    """Every parameter and buffer, and every term of every step.
+
+    Chunks of 8 are 4 of each process. Of 9 pairs, one process has 5 and the other 4: both take two chunks.
 
     No thread of the group is left to be cut off in its work when Python ends: that would abort a finished run.
     """
-    one, two = (steps_of(tmp_path / f"{n}.pt", host, processes=n, chunk_size=chunk // n) for n in (1, 2))
+    one, two = (
+        steps_of(tmp_path / f"{n}.pt", host, processes=n, pairs=pairs, chunk_size=chunk)
+        for n, chunk in zip((1, 2), chunks, strict=True)
+    )
     assert one["state"].keys() == two["state"].keys()
     for name, value in one["state"].items():
         torch.testing.assert_close(two["state"][name], value, rtol=0, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")

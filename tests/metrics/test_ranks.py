@@ -274,3 +274,9 @@ def test_order_measure_refuses_views_and_ensembles():
     pair, truth = world(views=2)
     with pytest.raises(DataError, match="got 1 models, 2 views"):
         rank_vectors([pair], truth, kind="order")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_counts_beyond_what_it_can_hold(dtype: torch.dtype):
+    ranks = rank_matrix(torch.zeros(3000, 3000, dtype=dtype), torch.arange(3000))
+    assert set(ranks.i2t_rank.tolist()) == set(ranks.t2i_rank.tolist()) == {2999}

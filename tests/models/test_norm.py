@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -143,7 +144,7 @@ def test_running_values_by_hand() -> None:
 
 
 def test_one_row_keeps_everything_finite() -> None:
-    """Its variance is 0: the row becomes the bias, and the unbiased variance counts as 0."""
+    """Its variance is 0, the row becomes the bias. It has no unbiased variance: the running one stays."""
     norm = MaskedBatchNorm(2)
     norm.bias.data.fill_(0.5)
     x = draw(1, 2, dtype=torch.float32).requires_grad_()
@@ -151,7 +152,8 @@ def test_one_row_keeps_everything_finite() -> None:
     out.square().sum().backward()
     torch.testing.assert_close(out, torch.full((1, 2), 0.5))
     torch.testing.assert_close(x.grad, torch.zeros(1, 2))
-    torch.testing.assert_close(norm.running_var, torch.full((2,), 0.9))
+    torch.testing.assert_close(norm.running_mean, 0.1 * x.detach()[0])
+    assert norm.running_var.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("mask", [None, MASK], ids=["rows", "real rows"])
@@ -171,3 +173,13 @@ def test_statistics_of_many_rows_are_accurate() -> None:
     out = MaskedBatchNorm(4)(x)
     exact = nn.BatchNorm1d(4).double()(x.double())
     assert (out.double() - exact).abs().max() < 5e-5
+
+
+@pytest.mark.parametrize("normalise", [unit, lambda x: normalize_places(x, None)], ids=["unit", "places"])
+def test_zero_has_no_gradient(normalise: Callable[[Tensor], Tensor]) -> None:
+    """A length below the floor of 1e-12 would make it 1e12 times as long."""
+    x = torch.zeros(1, 2, 3, requires_grad=True)
+    out = normalise(x)
+    out.sum().backward()
+    assert not out.any()
+    assert not x.grad.any()

@@ -123,7 +123,7 @@ def test_the_example_of_the_style_guide():
         (
             "loss",
             "{concept: {sinkhorn_epsilon: 0.01}}",
-            "loss.concept.sinkhorn_epsilon: expected at least 0.012, got 0.01",
+            "loss.concept.sinkhorn_epsilon: expected at least 0.02, got 0.01",
         ),
         ("loss", "{captioning: 3}", "loss.captioning: expected a section of keys, got 3"),
         ("loss", "{captioning: {dropout: 1.0}}", "loss.captioning.dropout: expected less than 1, got 1.0"),

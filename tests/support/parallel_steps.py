@@ -1,6 +1,6 @@
 """Some optimizer steps on a batch, by as many processes as there are; saves what they end with.
 
-python -m support.parallel_steps HOST CHUNK_SIZE OUT
+python -m support.parallel_steps HOST PAIRS CHUNK_SIZE OUT
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HOSTS = {
 }
 
 
-def whole_batch(step: int, pairs: int = 32) -> PairBatch:
+def whole_batch(step: int, pairs: int) -> PairBatch:
     """Pairs of different sizes; some show the same picture."""
     counts = [2 + (7 * row + step) % 5 for row in range(pairs)]
     lengths = sorted((4 + (5 * row + step) % 6 for row in range(pairs)), reverse=True)
@@ -48,14 +48,14 @@ def dealt(batch: PairBatch) -> PairBatch:
     return PairBatch(cut(batch.images), cut(batch.texts), batch.captions[share])
 
 
-def main(host: str, chunk_size: str, out: str) -> None:
+def main(host: str, pairs: str, chunk_size: str, out: str) -> None:
     text, *overrides = HOSTS[host]
     with parallel.joined():
         tiny = tiny_models.build_tiny(text, *overrides, dtype=torch.float64).train()
         optimizer = build_optimizer(tiny.recipe, tiny.groups)
         terms = []
         for step in range(STEPS):
-            batch = whole_batch(step)
+            batch = whole_batch(step, int(pairs))
             found = train_step(
                 tiny.model,
                 tiny.objective,

@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from selfalign_cli.data.feature_layout import starts_as_hdf5
+from selfalign_cli.data.feature_layout import LIBRARY_FAULTS, starts_as_hdf5
 from selfalign_cli.data.formats.hdf5_heap import VariableLength
 from selfalign_cli.data.formats.pictures import Array, reason_of
 from selfalign_cli.errors import DataError
@@ -19,8 +19,6 @@ FETCH_AGAIN = "the file looks cut short or damaged; fetch it again"
 # Regions of one picture take a megabyte.
 LARGEST_ROW = 1024**3
 LARGEST_INDEX = 4 * 1024**3
-# What h5py raises for damaged files: the C library's complaints arrive as any of these.
-_LIBRARY_FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError, OverflowError)
 
 
 @contextmanager
@@ -34,10 +32,16 @@ def opened_hdf5(path: Path) -> Iterator[h5py.File]:
         raise DataError(f"there is no file {path}")
     if not starts_as_hdf5(path):
         raise DataError(f"{path} cannot be read or is not an HDF5 file", FETCH_AGAIN)
+    with blamed_on(path), h5py.File(path, "r", locking=False) as file:
+        yield file
+
+
+@contextmanager
+def blamed_on(path: Path) -> Iterator[None]:
+    """Turn what the library says in the block into a DataError about a file."""
     try:
-        with h5py.File(path, "r", locking=False) as file:
-            yield file
-    except _LIBRARY_FAULTS as fault:
+        yield
+    except LIBRARY_FAULTS as fault:
         raise DataError(f"{path} is damaged: {reason_of(fault)}", FETCH_AGAIN) from fault
 
 

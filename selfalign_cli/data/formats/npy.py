@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from selfalign_cli.data.array_in_file import ArrayInFile, Extent, identity
+from selfalign_cli.data.array_in_file import ArrayInFile, Extent, expect_unchanged, identity
 from selfalign_cli.errors import DataError
 
 # What numpy raises for damaged files: it reads the header as a Python expression.
@@ -31,7 +31,8 @@ class NpyRows:
         self.dtype: np.dtype[Any] = mapped.dtype
         self._columns = mapped if not mapped.flags.c_contiguous else None
         extent = Extent(int(mapped.offset), (len(mapped), mapped[0].size), mapped.dtype.str)
-        self._rows = ArrayInFile(path, extent, identity(path))
+        self._identity = identity(path)
+        self._rows = ArrayInFile(path, extent, self._identity)
 
     def __len__(self) -> int:
         """Length of the first axis."""
@@ -44,6 +45,7 @@ class NpyRows:
             RunError: the file was replaced or cut short since it was opened.
         """
         if self._columns is not None:
+            expect_unchanged(self.path, self._identity)  # a map of a file cut short ends the process
             return np.ascontiguousarray(self._columns[number])
         return self._rows.rows(number, number + 1).reshape(self.shape[1:])
 

@@ -7,6 +7,7 @@ VLP, GVD                    ID (n, F) in PREFIX_feat000.h5 to PREFIX_feat999.h5;
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -16,13 +17,15 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from selfalign_cli.data.formats.foreign_hdf5 import dataset, names_in, opened_hdf5
+from selfalign_cli.data.formats.foreign_hdf5 import blamed_on, dataset, names_in, opened_hdf5
 from selfalign_cli.data.formats.pictures import Counted, Pictures, ReadPicture, Regions, single
 from selfalign_cli.errors import DataError
 
 FEATURES, BOXES = "_features", "_boxes"
 PARTS = (FEATURES, BOXES, "_cls_prob")
 BOX_FILE = "bbox"
+MOST_OPEN = 64
+"""Files open at a time; there may be more of them than a process may open."""
 
 
 def recognises(source: Path) -> bool:
@@ -52,38 +55,69 @@ def open_pictures(sources: Sequence[Path]) -> Pictures:
                 shape = dataset(file, name, "f", 2).shape
                 counted.add(str(name).removesuffix(FEATURES), shape[0], shape[1], f"{source}, {name}")
                 places.append((source, name))
-    return counted.pictures(sources, partial(_reading, places, _box_files(sources)))
+    return counted.pictures(sources, partial(_reading, places, _boxes_apart(sources)))
 
 
-def _box_files(sources: Sequence[Path]) -> list[Path]:
-    """Files with boxes among the sources and in their folders."""
+def _boxes_apart(sources: Sequence[Path]) -> dict[str, Path]:
+    """Where boxes lie that have files of their own, among the sources or beside them, by the names of data sets."""
     beside = {path for source in sources for path in source.parent.glob(f"*{BOX_FILE}*.h5")}
-    return sorted(beside | {source for source in sources if BOX_FILE in source.name})
+    places: dict[str, Path] = {}
+    for path in sorted(beside | {source for source in sources if BOX_FILE in source.name}):
+        with opened_hdf5(path) as file:
+            for name in file:
+                places.setdefault(str(name), path)
+    return places
 
 
 @contextmanager
-def _reading(places: list[tuple[Path, str]], box_files: list[Path]) -> Iterator[ReadPicture]:
-    with ExitStack() as stack:
-        open_now: dict[Path, h5py.File] = {}
-        boxes_apart = [(path, stack.enter_context(opened_hdf5(path))) for path in box_files]
+def _reading(places: list[tuple[Path, str]], boxes_apart: dict[str, Path]) -> Iterator[ReadPicture]:
+    with _FewFiles() as files:
 
         def read(row: int) -> Regions:
             path, name = places[row]
-            if path not in open_now:
-                open_now[path] = stack.enter_context(opened_hdf5(path))
-            features = np.asarray(open_now[path][name][...])
-            boxes_name = f"{name.removesuffix(FEATURES)}{BOXES}"
-            if name.endswith(FEATURES):
-                found = open_now[path] if boxes_name in open_now[path] else None
-                return Regions(features, None if found is None else _first_four(found, boxes_name))
+            with blamed_on(path):
+                file = files.opened(path)
+                features = np.asarray(file[name][...])
+                if name.endswith(FEATURES):
+                    boxes_name = f"{name.removesuffix(FEATURES)}{BOXES}"
+                    return Regions(features, _first_four(file, boxes_name) if boxes_name in file else None)
             if not boxes_apart:
                 return Regions(features)
-            for _, file in boxes_apart:
-                if name in file:
-                    return Regions(features, _first_four(file, name))
-            raise DataError(f"no file with boxes has picture {name}: {', '.join(str(path) for path in box_files)}")
+            if name not in boxes_apart:
+                files_of_boxes = ", ".join(map(str, dict.fromkeys(boxes_apart.values())))
+                raise DataError(f"no file with boxes has picture {name}: {files_of_boxes}")
+            with blamed_on(boxes_apart[name]):
+                return Regions(features, _first_four(files.opened(boxes_apart[name]), name))
 
         yield read
+
+
+class _FewFiles:
+    """The files that were read last, open."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[Path, tuple[h5py.File, ExitStack]] = OrderedDict()
+
+    def __enter__(self) -> _FewFiles:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        while self._open:
+            self._close_oldest()
+
+    def opened(self, path: Path) -> h5py.File:
+        """Open a file, unless it is."""
+        if path not in self._open:
+            if len(self._open) == MOST_OPEN:
+                self._close_oldest()
+            stack = ExitStack()
+            self._open[path] = (stack.enter_context(opened_hdf5(path)), stack)
+        self._open.move_to_end(path)
+        return self._open[path][0]
+
+    def _close_oldest(self) -> None:
+        _, stack = self._open.popitem(last=False)[1]
+        stack.close()
 
 
 def _first_four(file: h5py.File, name: str) -> npt.NDArray[np.float32]:

@@ -16,6 +16,9 @@ from support.dialects import DIALECTS, b64, make_pictures, tsv, write_captions
 from support.processes import Forks
 from support.scan_dialects import SCAN_DIALECTS
 
+from selfalign_cli.data.formats.npy import open_npy
+from selfalign_cli.errors import RunError
+
 PICTURES = make_pictures([2] * 6)
 Fault = tuple[list[object], tuple[str, ...]]
 """Arguments of convert-features, and what its message must say."""
@@ -284,3 +287,14 @@ def test_a_disk_that_becomes_full(forks, tmp_path, small_disk):
     assert "No space left on device" in done.err
     assert "Traceback" not in done.err
     assert list(small_disk.iterdir()) == []
+
+
+def test_an_array_in_fortran_order_that_is_cut_short_while_it_is_read(tmp_path):
+    """Its rows are scattered over the file, which is mapped; a map of what is gone would end the process."""
+    array = np.arange(60000, dtype=np.float32).reshape(300, 50, 4)
+    np.save(tmp_path / "a.npy", np.asfortranarray(array))
+    rows = open_npy(tmp_path / "a.npy", axes=3)
+    assert rows.row(7).tobytes() == array[7].tobytes()
+    cut(tmp_path / "a.npy", 5000)
+    with pytest.raises(RunError, match="a.npy was replaced while in use"):
+        rows.row(8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle
 
@@ -320,3 +321,17 @@ def test_a_file_cut_short(tmp_path, refused, name, share):
 def test_sizes_are_given_back_to_the_pixel(tmp_path, convert):
     (source,) = write_butd(tmp_path, PICTURES)
     assert convert(source).image_size.tolist() == [[WIDTH, HEIGHT]] * 3
+
+
+def test_vlp_files_may_be_more_than_a_process_may_open(tmp_path, forks):
+    """VLP spreads pictures over a thousand files."""
+    pictures = [dataclasses.replace(PICTURES[0], image_id=str(number)) for number in range(90)]
+    sources = write_vlp(tmp_path, pictures)
+    (tmp_path / "dets_bbox.h5").unlink()
+    few = """
+import os, resource
+most = len(os.listdir('/proc/self/fd')) + 80
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+"""
+    done = forks.run("convert-features", *sources, "--out", "f.h5", cwd=tmp_path, before=few)
+    assert done.code == 0, done.err
