@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from selfalign_cli.data.features import FeatureFile
 from selfalign_cli.data.token_table import TokenTable
@@ -26,14 +25,13 @@ BATCHES_AHEAD = 2
 """Batches that each worker prepares before they are asked for."""
 
 
-class PairDataset(Dataset[tuple[int, npt.NDArray[np.int32]]]):
+class PairDataset:
     """The (picture, caption) pairs of a split: item i is the split's caption i with its picture.
 
     Args:
         file: the feature file.
         split: name of the split.
         encode: gives the ids of a caption, marks included; called once per caption.
-        limit: use only the first so many captions; None for all.
         max_words: longest caption in tokens, marks included; longer ones are cut and counted in `tokens.cut`.
 
     Attributes:
@@ -50,12 +48,11 @@ class PairDataset(Dataset[tuple[int, npt.NDArray[np.int32]]]):
         file: FeatureFile,
         split: str,
         encode: Callable[[str], list[int]],
-        limit: int | None = None,
         max_words: int | None = None,
     ) -> None:
         self.file = file
         self.split = split
-        self.captions = file.split_captions(split)[:limit]
+        self.captions = file.split_captions(split)
         self.images = file.caption_image[self.captions]
         texts = file.captions
         self.tokens = TokenTable.encode([texts[row] for row in self.captions], encode, max_words)
@@ -63,14 +60,6 @@ class PairDataset(Dataset[tuple[int, npt.NDArray[np.int32]]]):
     def __len__(self) -> int:
         """Number P of pairs."""
         return len(self.captions)
-
-    def __getitem__(self, index: int) -> tuple[int, npt.NDArray[np.int32]]:
-        """Image row (in the file) and token ids of one pair."""
-        return int(self.images[index]), self.tokens.row(index)
-
-    def batch(self, indices: npt.ArrayLike) -> PairBatch:
-        """Collate pairs, the longest caption first."""
-        return collate_pairs(self, indices)
 
 
 def collate_images(file: FeatureFile, rows: npt.ArrayLike, regions: int | None = None) -> ImageBatch:

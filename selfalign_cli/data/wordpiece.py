@@ -39,8 +39,7 @@ class WordPieceTokenizer:
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
-        self._marks: int = tokenizer.num_special_tokens_to_add(False)
-        if self._marks == 0:
+        if tokenizer.num_special_tokens_to_add(False) == 0:
             raise DataError("the tokenizer adds no marks like [CLS] and [SEP]; expected that of a BERT-like encoder")
 
     def __len__(self) -> int:
@@ -56,14 +55,6 @@ class WordPieceTokenizer:
         """Ids of a caption with its marks, however long."""
         ids: list[int] = self._encoding(text, marks=True).ids
         return ids
-
-    def encode_cut(self, text: str, max_words: int) -> tuple[list[int], bool]:
-        """Ids of a caption with its marks, `max_words` of them at most, and whether pieces were cut off its end."""
-        pieces = self._encoding(text, marks=False)
-        cut = len(pieces) > max_words - self._marks
-        if cut:
-            pieces.truncate(max_words - self._marks)
-        return self._tokenizer.post_process(pieces).ids, cut
 
     def pieces(self, text: str) -> list[str]:
         """Pieces of a caption, without marks, for people to read."""
@@ -121,7 +112,7 @@ def _try_out(text: str) -> None:
     """Use a tokenizer in every way: a damaged one may make the library panic, and print what is for its authors."""
     tokenizer = WordPieceTokenizer(Tokenizer.from_str(text))
     for caption in TRIALS:
-        tokenizer.encode(caption), tokenizer.encode_cut(caption, 4), tokenizer.pieces(caption)
+        tokenizer.encode(caption), tokenizer.pieces(caption)
 
 
 def bert_tokenizer(

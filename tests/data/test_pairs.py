@@ -175,14 +175,7 @@ def test_a_token_table_holds_every_caption():
 def test_pairs_of_a_split(dataset):
     assert len(dataset) == 12
     assert dataset.images.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
-    image, ids = dataset[5]
-    assert (image, ids.tolist()) == (1, [1, 11, 11, 2])
-
-
-def test_a_limit_takes_the_first_pairs(file):
-    assert PairDataset(file, "train", encode, limit=5).captions.tolist() == [0, 1, 2, 3, 4]
-    assert len(PairDataset(file, "train", encode, limit=99)) == 12
-    assert PairDataset(file, "dev", encode, limit=2).captions.tolist() == [12, 13]
+    assert dataset.tokens.row(5).tolist() == [1, 11, 11, 2]
 
 
 def test_an_unknown_split(file):
@@ -192,7 +185,7 @@ def test_an_unknown_split(file):
 
 def test_a_batch_is_sorted_by_length_and_stays_paired(dataset):
     """Lengths of pairs 0, 1, 8, 4, 11: 3, 4, 5, 4, 6; equals keep their order."""
-    batch = dataset.batch([0, 1, 8, 4, 11])
+    batch = collate_pairs(dataset, [0, 1, 8, 4, 11])
     assert batch.captions.tolist() == [11, 8, 1, 4, 0]
     assert batch.images.index.tolist() == [3, 2, 0, 1, 0]
     assert batch.texts.lengths.tolist() == [6, 5, 4, 4, 3]
@@ -261,7 +254,7 @@ def test_a_fault_found_by_a_worker_has_no_traceback(file):
 
 
 def test_a_file_cut_short_is_noticed_by_a_worker(dataset):
-    dataset.batch([0])
+    collate_pairs(dataset, [0])
     os.truncate(dataset.file.path, 400)
     with pytest.raises(RunError, match="was (cut short|replaced) while in use"):
         list(pair_batches(dataset, batch_size=3, seed=1, epoch=0, workers=1))
@@ -290,8 +283,8 @@ def test_workers_read_no_further_ahead_than_they_should(dataset, monkeypatch):
 
 
 def test_a_data_set_can_be_sent_to_a_new_process(dataset):
-    dataset.batch([0])
-    assert same(pickle.loads(pickle.dumps(dataset)).batch([4, 9]), dataset.batch([4, 9]))
+    collate_pairs(dataset, [0])
+    assert same(collate_pairs(pickle.loads(pickle.dumps(dataset)), [4, 9]), collate_pairs(dataset, [4, 9]))
 
 
 @pytest.mark.parametrize("share", [slice(0, None, 2), slice(1, None, 2), slice(2, None, 3)])

@@ -12,7 +12,7 @@ from support.golden import golden_root, settings, tensors, under
 
 from selfalign_cli.data.convert import convert_to_feature_file
 from selfalign_cli.data.features import FeatureFile
-from selfalign_cli.data.pairs import PairDataset
+from selfalign_cli.data.pairs import PairDataset, collate_pairs
 from selfalign_cli.data.vocab import Vocabulary
 
 LEGACY = golden_root() / "legacy"
@@ -46,7 +46,7 @@ def test_golden_batches(dataset, number):
     expected = under(BATCHES, f"batch{number}")
     size = len(under(BATCHES, "batch0")["ids"])
     rows = np.arange(number * size, number * size + len(expected["ids"]))
-    batch = dataset.batch(rows)
+    batch = collate_pairs(dataset, rows)
     assert torch.equal(batch.captions - int(dataset.captions[0]), expected["ids"])
     assert torch.equal(batch.texts.ids, expected["captions"])
     assert torch.equal(batch.texts.lengths, expected["lengths"])

@@ -17,6 +17,7 @@ from support.processes import Forks, at_call, until
 from support.world import World, differences, lines_of, opened, outcome
 
 from selfalign_cli.bench.damage import damaged
+from selfalign_cli.data.pairs import collate_pairs
 from selfalign_cli.data.token_table import TokenTable
 from selfalign_cli.engine.cached_words import _open, require_room, with_cached_words
 from selfalign_cli.engine.train import open_training_data
@@ -153,7 +154,7 @@ def test_loader_processes_read_the_same(recipe: Path, forks: Forks, finished: Pa
 
 def test_batches_bring_the_states_that_bert_gives(parts: Parts, tmp_path: Path) -> None:
     """Whatever captions meet in a batch; padded places are zero."""
-    batch = parts.cached(tmp_path).pairs.batch([3, 50, 7, 119, 20]).texts
+    batch = collate_pairs(parts.cached(tmp_path).pairs, [3, 50, 7, 119, 20]).texts
     assert batch.states is not None
     with torch.no_grad():
         expected = parts.text.eval().token_states(replace(batch, states=None))
