@@ -30,7 +30,7 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def golden_dir() -> Path:
     """The golden folder: SELFALIGN_GOLDEN, or the copy beside the tests. Without one, golden tests fail."""
-    folder = Path(os.environ.get("SELFALIGN_GOLDEN") or Path(__file__).parent / "golden")
+    folder = Path(os.environ.get("SELFALIGN_GOLDEN") or Path(__file__).parent / "golden").resolve()
     if not folder.is_dir() or not any(folder.iterdir()):
         pytest.fail(f"no golden data in {folder}: set SELFALIGN_GOLDEN to the folder that holds INDEX.json")
     return folder

@@ -176,9 +176,10 @@ def test_golden_command_line_at_the_training_batch_size(case: Case, imported, fe
     batch_size = case.numbers["checkpoint"]["opt"]["batch_size"]
     document = json.loads(result.stdout)
     assert document["checkpoints"] == [str(imported(case.file))]
-    for name, size in runs(case).items():
-        if name.startswith("test_") and size == batch_size:
-            assert_numbers(document, case.numbers[name])
+    recorded_runs = [name for name, size in runs(case).items() if name.startswith("test_") and size == batch_size]
+    assert recorded_runs
+    for name in recorded_runs:
+        assert_numbers(document, case.numbers[name])
 
 
 @every_case
@@ -196,10 +197,14 @@ def test_golden_folds(case: Case, imported, features: Path) -> None:
         found = report.ranks.i2t_rank[images : images + size], report.ranks.t2i_rank[captions:][: size * per_image]
         assert torch.equal(found[0], case.vectors[f"fold{fold}.i2t_ranks"].long())
         assert torch.equal(found[1], case.vectors[f"fold{fold}.t2i_ranks"].long())
+        first = report.ranks.i2t_top1[images : images + size] - captions, report.ranks.t2i_top1[captions:]
+        assert torch.equal(first[0], case.vectors[f"fold{fold}.i2t_top1"].long())
+        assert torch.equal(first[1][: size * per_image] - images, case.vectors[f"fold{fold}.t2i_top1"].long())
 
 
 @every_case
 def test_golden_second_model_and_ensemble(case: Case, imported, features: Path) -> None:
+    assert bool(case.second) == ("model_b" in case.numbers)
     for file in case.second:
         pair = [imported(case.file), imported(file)]
         for name, paths in (("model_b", pair[1:]), ("ensemble", pair)):

@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.golden import PRECISIONS, difference, rounding_allowance, under, unit_cases, widen
-from torch import Tensor, nn
+from support.golden import PRECISIONS, difference, under, unit_cases, widen
+from support.golden_units import GRADIENT, OUTPUT, assert_agrees, assert_slopes_agree, gradients
+from torch import Tensor
 
 from selfalign_cli.losses.diversity import diversity_loss
 from selfalign_cli.models.attention import GatedSelfAttention, ViewSummary
 from selfalign_cli.models.positions import BoxGate, box_features
 from selfalign_cli.models.published_names import CAMERA_IMAGE, rename_state
-
-TOLERANCE = {"f64": 1e-10, "f32": 3e-6}
-GRADIENT = {"f64": 1e-10, "f32": 5e-5}
 
 pytestmark = pytest.mark.parametrize("precision", PRECISIONS)
 
@@ -30,19 +28,6 @@ def parameters_of(case: dict[str, Tensor], published_prefix: str, ours: str, pre
     renamed, unknown = rename_state(widen(state, PRECISIONS[precision]), CAMERA_IMAGE)
     assert not unknown
     return under(renamed, ours)
-
-
-def assert_close(
-    found: dict[str, Tensor], expected: dict[str, Tensor], exact: dict[str, Tensor], limit: float
-) -> None:
-    assert expected
-    gaps = {name: difference(found[name], value) for name, value in expected.items()}
-    allowed = {name: rounding_allowance(value, exact[name], limit) for name, value in expected.items()}
-    assert all(gap <= allowed[name] for name, gap in gaps.items()), (gaps, allowed)
-
-
-def gradients(module: nn.Module) -> dict[str, Tensor]:
-    return {name: value.grad for name, value in module.named_parameters() if value.grad is not None}
 
 
 def renamed_gradients(case: dict[str, Tensor], prefix: str, ours: str, precision: str) -> dict[str, Tensor]:
@@ -62,17 +47,17 @@ def test_golden_gated_attention(settings: dict[str, Any], case: dict[str, Tensor
         out = module(inputs["x"], inputs.get("pos"), key_mask=mask)
         (out * case[f"{mode}.weight"].to(dtype)).sum().backward()
         results, exact = under(case, f"{mode}.{precision}"), under(case, f"{mode}.f64")
-        assert_close({"out": out}, {"out": results["out"]}, exact, TOLERANCE[precision])
+        assert_agrees({"out": out}, {"out": results["out"]}, exact, OUTPUT[precision])
         found = {f"grad_in.{name}": value.grad for name, value in inputs.items()}
-        assert_close(found, {name: results[name] for name in found}, exact, GRADIENT[precision])  # type: ignore[arg-type]
-        expected = renamed_gradients(results, "agsa", "attention", precision)
-        assert_close(
-            gradients(module), expected, renamed_gradients(exact, "agsa", "attention", "f64"), GRADIENT[precision]
+        assert_agrees(found, {name: results[name] for name in found}, exact, GRADIENT[precision])
+        expected, double = (
+            renamed_gradients(part, "agsa", "attention", name) for part, name in ((results, precision), (exact, "f64"))
         )
+        assert_slopes_agree(gradients(module), expected, double, precision)
         if mode == "train":
             buffers = parameters_of(under(results, "buffer_after"), "agsa", "attention", precision)
-            double = parameters_of(under(exact, "buffer_after"), "agsa", "attention", "f64")
-            assert_close(module.state_dict(), buffers, double, TOLERANCE[precision])
+            exact_buffers = parameters_of(under(exact, "buffer_after"), "agsa", "attention", "f64")
+            assert_agrees(module.state_dict(), buffers, exact_buffers, OUTPUT[precision])
 
 
 @cases("summarization")
@@ -84,11 +69,11 @@ def test_golden_view_matrix(settings: dict[str, Any], case: dict[str, Tensor], p
     out = module.logits(x)
     (out * case["eval.weight"].to(dtype)).sum().backward()
     results, exact = under(case, f"eval.{precision}"), under(case, "eval.f64")
-    assert_close({"out": out}, {"out": results["out"]}, exact, TOLERANCE[precision])
+    assert_agrees({"out": out}, {"out": results["out"]}, exact, OUTPUT[precision])
     assert x.grad is not None
-    assert_close({"grad_in.x": x.grad}, {"grad_in.x": results["grad_in.x"]}, exact, GRADIENT[precision])
+    assert_agrees({"grad_in.x": x.grad}, {"grad_in.x": results["grad_in.x"]}, exact, GRADIENT[precision])
     expected = renamed_gradients(results, "mvs", "summary", precision)
-    assert_close(gradients(module), expected, renamed_gradients(exact, "mvs", "summary", "f64"), GRADIENT[precision])
+    assert_agrees(gradients(module), expected, renamed_gradients(exact, "mvs", "summary", "f64"), GRADIENT[precision])
 
 
 @cases("position")
@@ -103,11 +88,16 @@ def test_golden_box_gate(settings: dict[str, Any], case: dict[str, Tensor], prec
     (out * case["eval.weight"].to(dtype)).sum().backward()
     found = {"out": out, "grad_in.boxes": boxes.grad, "grad_in.imgs_wh": size.grad}
     results, exact = under(case, f"eval.{precision}"), under(case, "eval.f64")
-    assert_close(found, {name: results[name] for name in found}, exact, TOLERANCE[precision])  # type: ignore[arg-type]
+    assert_agrees(found, {name: results[name] for name in found}, exact, OUTPUT[precision])
+    expected, double = (
+        renamed_gradients(part, "position_enc", "box_gate", name)
+        for part, name in ((results, precision), (exact, "f64"))
+    )
+    assert_slopes_agree(gradients(module), expected, double, precision)
     wanted = {name: value for name, value in case.items() if name.endswith(f"{precision}.features")}
     assert wanted
     for value in wanted.values():
-        assert difference(features, value) <= TOLERANCE[precision] * float(value.abs().max())
+        assert difference(features, value) <= OUTPUT[precision] * float(value.abs().max())
 
 
 @cases("diversity")
@@ -118,4 +108,4 @@ def test_golden_diversity(settings: dict[str, Any], case: dict[str, Tensor], pre
     assert logits.grad is not None
     results, exact = under(case, precision), under(case, "f64")
     found = {"loss": loss, "grad_in.smry_mat": logits.grad}
-    assert_close(found, {name: results[name] for name in found}, exact, GRADIENT[precision])
+    assert_agrees(found, {name: results[name] for name in found}, exact, GRADIENT[precision])

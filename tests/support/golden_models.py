@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from support.golden import difference, rounding_allowance, settings, tensors, under, widen
+from support.golden import allowances, difference, settings, tensors, under, widen
 from torch import Tensor
 
 from selfalign_cli.encodings import ImageBatch, PairBatch, TextBatch
@@ -85,7 +85,7 @@ class GoldenModel:
     def __init__(self, folder: Path, dtype: torch.dtype, *, relu: bool = True) -> None:
         self.folder, self.dtype = folder, dtype
         self.meta = settings(folder / "meta.json")
-        options = {**self.meta["opt"], "ctx_relu": int(relu), "ctx_fc_relu": int(relu)}
+        options = self.meta["opt"] if relu else {**self.meta["opt"], "ctx_relu": 0, "ctx_fc_relu": 0}
         self.initial = expected_state(folder / "init.safetensors", dtype)
         recipe = recipe_from_published(options, selfalign=True, captioner=True)
         vocab_size = options.get("vocab_size")
@@ -131,14 +131,17 @@ class GoldenModel:
             **{f"objective.{name}": value for name, value in self.objective.named_parameters()},
         }
 
-    def assert_losses(self, terms: dict[str, Tensor], expected: dict[str, float], tolerance: float) -> None:
-        compared = {name: ours for name, ours in LOSS_NAMES.items() if name in expected}
-        gaps = {
-            name: abs(float(terms[ours]) - expected[name]) / max(1.0, abs(expected[name]))
-            for name, ours in compared.items()
-        }
-        assert {"total", "grad_norm", "lca"} <= set(gaps)
-        assert max(gaps.values()) <= tolerance, gaps
+    def assert_losses(
+        self, terms: dict[str, Tensor], expected: dict[str, float], exact: dict[str, float], tolerance: float
+    ) -> None:
+        found = {name: float(terms[ours]) for name, ours in LOSS_NAMES.items() if name in expected}
+        assert {"total", "grad_norm", "lca"} <= set(found)
+        if "ctx" in expected:
+            found["ctx"] = (found["cra_v2t"] + found["cra_t2v"]) / 2
+        golden, double = ({name: torch.tensor(values[name]) for name in found} for values in (expected, exact))
+        allowed = allowances(golden, double, tolerance)
+        gaps = {name: (abs(value - expected[name]), allowed[name]) for name, value in found.items()}
+        assert all(gap <= most for gap, most in gaps.values()), gaps
 
     def assert_gradients(self, path: Path, tolerance: float, *, noise: float) -> None:
         """`noise` bounds the gradients that are zero in theory, where single precision leaves rounding only."""
@@ -146,26 +149,34 @@ class GoldenModel:
         exact = expected_state(path.with_name(path.name.replace("f32", "f64")), torch.float64)
         parameters = {name: value for name, value in self.parameters().items() if value.requires_grad}
         assert set(expected) == set(parameters)
-        faults = {}
-        for name, value in expected.items():
-            gap = difference(_gradient(parameters[name]), value)
-            if gap > (noise if name in self.zero_gradient else rounding_allowance(value, exact[name], tolerance)):
-                faults[name] = gap
-        assert not faults, faults
+        allowed = self._allowances(expected, exact, tolerance, set(self.zero_gradient), noise)
+        self._assert_within({name: _gradient(value) for name, value in parameters.items()}, expected, allowed)
 
-    def assert_state(self, expected: dict[str, Tensor], *, tolerance: float, zero_gradient_tolerance: float) -> None:
-        found = {
+    def assert_state(self, path: Path, *, tolerance: float, zero_gradient_tolerance: float) -> None:
+        expected = expected_state(path, self.dtype)
+        exact = expected_state(path.with_name(path.name.replace("f32", "f64")), torch.float64)
+        loose = {name for name in expected if name in self.zero_gradient or name.endswith("running_mean")}
+        self._assert_within(
+            self.state(), expected, self._allowances(expected, exact, tolerance, loose, zero_gradient_tolerance)
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        return {
             **{f"model.{name}": value for name, value in self.model.state_dict().items()},
             **{f"objective.{name}": value for name, value in self.objective.state_dict().items()},
         }
-        faults = {}
-        for name, value in expected.items():
-            loose = name in self.zero_gradient or name.endswith("running_mean")
-            limit = max(tolerance, zero_gradient_tolerance) if loose else tolerance
-            gap = difference(found[name], value)
-            if gap > limit:
-                faults[name] = gap
-        assert not faults, faults
+
+    def _allowances(
+        self, expected: dict[str, Tensor], exact: dict[str, Tensor], tolerance: float, loose: set[str], noise: float
+    ) -> dict[str, float]:
+        """`loose` values may be off by `noise`: their gradients are zero in theory."""
+        known = {name: value for name, value in expected.items() if name not in loose}
+        allowed = allowances(known, {name: exact[name] for name in known}, tolerance)
+        return {**allowed, **dict.fromkeys(loose & set(expected), max(tolerance, noise))}
+
+    def _assert_within(self, found: dict[str, Tensor], expected: dict[str, Tensor], allowed: dict[str, float]) -> None:
+        gaps = {name: (difference(found[name], value), allowed[name]) for name, value in expected.items()}
+        assert all(gap <= most for gap, most in gaps.values()), {n: g for n, g in gaps.items() if g[0] > g[1]}
 
     def _rename(self, name: str) -> str:
         theirs = name.split(".")[0]
