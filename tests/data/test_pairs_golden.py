@@ -14,9 +14,12 @@ from selfalign_cli.data.convert import convert_to_feature_file
 from selfalign_cli.data.features import FeatureFile
 from selfalign_cli.data.pairs import PairDataset, collate_pairs
 from selfalign_cli.data.vocab import Vocabulary
+from selfalign_cli.data.wordpiece import load_tokenizer
+from selfalign_cli.models.captioner import caption_targets
 
 LEGACY = golden_root() / "legacy"
 BATCHES = tensors(LEGACY / "expected" / "vsrn_batches.safetensors")
+CAMERA_BATCHES = tensors(LEGACY / "expected" / "camera_batches.safetensors")
 NUMBERS = sorted({int(name.split(".")[0].removeprefix("batch")) for name in BATCHES})
 
 
@@ -51,6 +54,24 @@ def test_golden_batches(dataset, number):
     assert torch.equal(batch.texts.ids, expected["captions"])
     assert torch.equal(batch.texts.lengths, expected["lengths"])
     assert torch.equal(batch.images.features, expected["images"])
+    labels, mask = caption_targets(batch.texts.ids, batch.texts.lengths, expected["caption_labels"].shape[1] - 1)
+    assert torch.equal(labels, expected["caption_labels"])
+    assert torch.equal(mask, expected["caption_masks"].bool())
+
+
+@pytest.mark.parametrize("number", sorted({int(name.split(".")[0].removeprefix("batch")) for name in CAMERA_BATCHES}))
+def test_golden_batches_of_pieces_with_boxes(file, number):
+    """The same for CAMERA: captions have one width, pictures bring their boxes and sizes."""
+    expected = under(CAMERA_BATCHES, f"batch{number}")
+    size, width = under(CAMERA_BATCHES, "batch0")["input_ids"].shape
+    dataset = PairDataset(file, "test", load_tokenizer(str(LEGACY / "bert"), published=True).encode, max_words=width)
+    batch = collate_pairs(dataset, np.arange(number * size, number * size + len(expected["ids"])), width=width)
+    assert torch.equal(batch.captions - int(dataset.captions[0]), expected["ids"])
+    assert torch.equal(batch.texts.ids, expected["input_ids"])
+    assert torch.equal(batch.texts.mask, expected["attention_mask"].bool())
+    assert torch.equal(batch.texts.lengths, expected["lengths"])
+    for ours, theirs in (("features", "images"), ("boxes", "boxes"), ("size", "imgs_wh")):
+        assert torch.equal(getattr(batch.images, ours), expected[theirs])
 
 
 def test_golden_splits_have_the_recorded_pictures(file):
