@@ -81,7 +81,7 @@ def build_vocab(
     from selfalign_cli.data.captions import read_vocabulary_captions
     from selfalign_cli.data.foreign_vocab import is_foreign_vocabulary
 
-    refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite, captions)
     _check_unused(kind, {"--tokenizer": tokenizer, "--lowercase": lowercase}, {"--size": size})
     splitter = tokenizer or "treebank"
     if any(map(is_foreign_vocabulary, captions)):

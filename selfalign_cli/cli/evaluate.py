@@ -81,7 +81,7 @@ def evaluate(
     from selfalign_cli.engine.query_files import TREC_FILES, write_details, write_trec
 
     for out in [*([details] if details else []), *([trec / name for name in TREC_FILES] if trec else [])]:
-        refuse_existing(out, overwrite)
+        refuse_existing(out, overwrite, [*paths, *([data] if data else [])])
     metrics = open_metrics() if eccv else None
     scored = score_files(
         paths,

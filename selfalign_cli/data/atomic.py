@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -48,12 +48,14 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Make sure that nothing is replaced unasked.
+def refuse_existing(path: Path, overwrite: bool, sources: Iterable[Path] = ()) -> None:
+    """Make sure that nothing is replaced unasked, and nothing that is read.
 
     Raises:
-        DataError: `path` exists, and `overwrite` is false.
+        DataError: `path` exists, and `overwrite` is false or it is one of `sources`.
     """
+    if path.exists() and any(source.exists() and path.samefile(source) for source in sources):
+        raise DataError(f"{path} would be read and replaced", "choose another name for what is written")
     if not overwrite and path.exists():
         raise DataError(f"{path} exists already", "add --overwrite to replace it, or choose another name")
 

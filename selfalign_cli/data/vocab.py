@@ -70,6 +70,11 @@ class Vocabulary:
         decisive = json.dumps([self.words, self.tokenizer, self.lowercase])
         return hashlib.sha256(decisive.encode()).hexdigest()
 
+    @property
+    def unknown(self) -> int:
+        """Id of every other word."""
+        return UNKNOWN
+
     def encode(self, text: str) -> list[int]:
         """Ids of a caption, between <start> and <end>; unknown words are <unk>."""
         return self.encode_words(tokenize(text, self.tokenizer, self.lowercase))

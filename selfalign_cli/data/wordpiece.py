@@ -46,6 +46,12 @@ class WordPieceTokenizer:
         """Number of tokens, special ones included."""
         return 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values())
 
+    @property
+    def unknown(self) -> int:
+        """Id of a word that no pieces make; -1 if there is none such."""
+        found = self._tokenizer.token_to_id("[UNK]")
+        return -1 if found is None else int(found)
+
     @cached_property
     def content_hash(self) -> str:
         """SHA-256 (hex) over everything that decides the ids of a caption."""

@@ -32,6 +32,10 @@ class CaptionEncoder(Protocol):
         """Return the number of tokens it knows."""
 
     @property
+    def unknown(self) -> int:
+        """Id of what it does not know."""
+
+    @property
     def content_hash(self) -> str:
         """Hash of all that decides its ids."""
 
@@ -144,7 +148,7 @@ def choose_device(name: str) -> torch.device:
         raise RecipeError(f"--device {name}: expected auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise RecipeError(
-            "--device cuda: this torch sees no CUDA device", "use --device auto, or install a CUDA build of torch"
+            "--device cuda: this torch sees no CUDA device", "leave --device out, or install a CUDA build of torch"
         )
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")

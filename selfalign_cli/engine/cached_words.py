@@ -27,6 +27,7 @@ import torch
 from selfalign_cli.data.array_in_file import ArrayInFile, Extent, identity
 from selfalign_cli.data.atomic import replacing
 from selfalign_cli.data.token_table import TokenTable
+from selfalign_cli.engine.checkpoint import hash_of_state
 from selfalign_cli.engine.trainer import TrainingData
 from selfalign_cli.errors import RunError
 from selfalign_cli.models.camera import CameraTextEncoder
@@ -92,9 +93,7 @@ def _keys(text: CameraTextEncoder, tables: Iterable[TokenTable]) -> list[str]:
     """A hash for each table, of all that decides its states: BERT's sizes and weights, the ids, their lengths."""
     config = text.bert.config.to_dict()  # type: ignore[operator, union-attr]
     bert = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    for name, weights in sorted(text.bert.state_dict().items()):
-        bert.update(f"{name} {weights.dtype} {tuple(weights.shape)}".encode())
-        bert.update(weights.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    bert.update(hash_of_state(text.bert.state_dict()).encode())
     keys = []
     for table in tables:
         whole = bert.copy()

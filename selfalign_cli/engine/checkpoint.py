@@ -7,6 +7,7 @@ on disk is always whole.
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import struct
 import warnings
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from selfalign_cli import __version__
 from selfalign_cli.data.atomic import replacing
@@ -142,6 +144,15 @@ def _read(path: Path) -> object:
     except FAULTS_OF_READING as fault:
         reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else "it is damaged"
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {reason}", CONVERT) from fault
+
+
+def hash_of_state(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 (hex) over the names, types, shapes and bits of weights."""
+    digest = hashlib.sha256()
+    for name, weights in sorted(state.items()):
+        digest.update(f"{name} {weights.dtype} {tuple(weights.shape)}".encode())
+        digest.update(weights.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def fault_of_archive(archive: zipfile.ZipFile) -> str | None:

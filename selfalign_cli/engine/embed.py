@@ -14,7 +14,7 @@ from selfalign_cli.engine.assemble import (
     needs_boxes,
     open_features,
 )
-from selfalign_cli.engine.checkpoint import Checkpoint, load_checkpoint
+from selfalign_cli.engine.checkpoint import Checkpoint, hash_of_state, load_checkpoint
 from selfalign_cli.engine.embeddings import EmbeddingFile
 from selfalign_cli.engine.encode import SplitData, open_split, told_of_cut
 from selfalign_cli.engine.validation import embed_split, rows_are_independent
@@ -54,7 +54,9 @@ def embed_checkpoint(
     checkpoint = load_checkpoint(path)
     recipe = with_compat(checkpoint.recipe, compat) if compat else checkpoint.recipe
     language = language_of_checkpoint(checkpoint)
-    rows = _split_of(checkpoint, recipe, language, data, split)
+    rows = _split_of(path, checkpoint, recipe, language, data, split)
+    if data is None and rows.file.content_hash != checkpoint.data["content_hash"]:
+        say(f"{path}: {rows.file.path} holds other data than the checkpoint was trained on")
     told = told_of_cut(rows.tokens, split=split, max_words=recipe.data.max_words)
     if told:
         say(f"{path}: {told}")
@@ -65,6 +67,7 @@ def embed_checkpoint(
         "similarity": recipe.loss.ranking.similarity,
         "compat": compat_label(recipe),
         "recipe": recipe_hash(recipe),
+        "model": hash_of_state(checkpoint.model)[:HASH_DIGITS],
         "data": rows.file.content_hash[:HASH_DIGITS],
     }
     if not rows_are_independent(recipe):
@@ -85,9 +88,11 @@ def embed_checkpoint(
     )
 
 
-def _split_of(checkpoint: Checkpoint, recipe: Recipe, language: Language, data: Path | None, split: str) -> SplitData:
+def _split_of(
+    path: Path, checkpoint: Checkpoint, recipe: Recipe, language: Language, data: Path | None, split: str
+) -> SplitData:
     if data is None and not checkpoint.data["features"]:
-        raise DataError("the checkpoint was imported and names no feature file", "name one with --data")
+        raise DataError(f"{path} was imported and names no feature file", "name one with --data")
     place = data or Path(checkpoint.data["features"])
     if data is None and not place.exists():
         raise DataError(

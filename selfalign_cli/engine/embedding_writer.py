@@ -209,7 +209,7 @@ def _pyarrow(path: Path) -> tuple[Any, Any]:
         return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
     except ImportError as fault:
         message = f"{path}: writing Parquet needs pyarrow, which is not installed"
-        raise DataError(message, "pip install pyarrow, or write .h5 or .npz") from fault
+        raise DataError(message, "pip install 'selfalign[parquet]', or write .h5 or .npz") from fault
 
 
 def _shape(vectors: RetrievalVectors) -> tuple[int, ...]:

@@ -12,7 +12,8 @@ import torch
 
 from selfalign_cli import parallel
 from selfalign_cli.engine.assemble import choose_device
-from selfalign_cli.engine.embed import embed_checkpoint
+from selfalign_cli.engine.checkpoint import hash_of_state
+from selfalign_cli.engine.embed import HASH_DIGITS, embed_checkpoint
 from selfalign_cli.engine.embeddings import EmbeddingFile, is_embedding_file, read_embeddings
 from selfalign_cli.errors import DataError
 from selfalign_cli.metrics.recall import Fold, rank_folds
@@ -131,6 +132,7 @@ def _scored(
         folds=folds,
         similarity=_similarity(first),
         weights=_told(weights),
+        model="+".join(map(_model, parts)),
         **{key: _joined(parts, key) for key in ("compat", "recipe", "data")},
         batch=_joined(parts, "batch"),
     )
@@ -203,6 +205,18 @@ def _queries(part: EmbeddingFile) -> str | None:
 
 def _similarity(part: EmbeddingFile) -> Similarity:
     return "order" if part.attributes.get("similarity") == "order" else "dot"
+
+
+def _model(part: EmbeddingFile) -> str:
+    """Which model a file is from; of vectors by other programs, the vectors themselves tell."""
+    told = part.attributes.get("model")
+    if told is not None:
+        return str(told)
+    sides = {"image": part.images, "caption": part.captions}
+    arrays = {
+        f"{name}.{field}": getattr(side, field) for name, side in sides.items() for field in ("pooled", "shared")
+    }
+    return hash_of_state(arrays)[:HASH_DIGITS]
 
 
 def _joined(parts: Sequence[EmbeddingFile], key: str) -> str | None:

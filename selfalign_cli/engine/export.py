@@ -40,7 +40,7 @@ def export_embeddings(
         say: shows what a person should know: captions that were cut.
     """
     check_writable_kind(out)
-    refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite, [checkpoint, *([data] if data else [])])
     with parallel.joined():
         encoded = embed_checkpoint(
             checkpoint,

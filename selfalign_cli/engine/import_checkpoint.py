@@ -89,9 +89,7 @@ def import_checkpoint(source: Path, out: Path, sources: ImportSources, *, overwr
             fit its options or the vocabulary.
         DataError: vocabulary, BERT folder or feature file are missing or faulty, or `out` exists.
     """
-    if out.exists() and source.exists() and out.samefile(source):
-        raise DataError(f"--out {out} is the checkpoint to import", "choose another name")
-    refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite, [source])
     published = read_published_checkpoint(source)
     language = _camera_language(published, sources) if published.camera else _vsrn_language(published, sources)
     recipe = _recipe(published, language, sources)

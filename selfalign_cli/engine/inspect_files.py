@@ -47,6 +47,10 @@ def inspect_any(path: Path, *, quick: bool = False, progress: Progress = no_prog
     Raises:
         SelfAlignError: it cannot be opened as what it looks like.
     """
+    if path.is_file() and not path.stat().st_size:
+        raise DataError(f"{path} is empty", "was its writing interrupted? make it again")
+    if not path.exists():
+        raise DataError(f"there is no file {path}")
     if starts_as_hdf5(path):
         if _holds_embeddings(path):
             return inspect_embeddings(path)

@@ -124,7 +124,7 @@ def _load(path: Path) -> object:
             return _load_weights_only(path, encoding="latin-1")
     except PermissionError as fault:
         raise CheckpointError(f"{path} cannot be read: permission denied") from fault
-    except MemoryError:
+    except (MemoryError, CheckpointError):
         raise
     except Exception as fault:  # torch's readers raise whatever a damaged file makes them
         refused = _refused_names(path, fault) if isinstance(fault, pickle.UnpicklingError) else []
@@ -134,8 +134,8 @@ def _load(path: Path) -> object:
                 f"{NAMESPACE}. It was refused, and nothing of it was run",
                 "do not open this file with other programs unless you trust whoever made it",
             ) from fault
-        reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
-        raise CheckpointError(f"{path} is damaged or not a checkpoint: {reason}", "fetch it again") from fault
+        # The words of torch and pickle are for those who wrote the file, and advise to run what it holds.
+        raise CheckpointError(f"{path} is damaged or not a checkpoint", _EXPECTED) from fault
 
 
 def _expect_checksums(path: Path) -> None:
@@ -144,7 +144,7 @@ def _expect_checksums(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             fault = fault_of_archive(archive)
         if fault is not None:
-            raise ValueError(fault)
+            raise CheckpointError(f"{path} is damaged or not a checkpoint: {fault}", "fetch it again")
 
 
 def _load_weights_only(path: Path, **extra: Any) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from selfalign_cli import parallel
@@ -20,6 +21,9 @@ from selfalign_cli.engine.trainer import Run, TrainingData, TrainingView
 from selfalign_cli.errors import DataError, RecipeError, RunError
 from selfalign_cli.recipe.load import recipe_hash
 from selfalign_cli.recipe.schema import Recipe
+
+MANY_UNKNOWN = 0.1
+"""Share of the words of a split above which something seems wrong: those rarer than `--min-count 4` are 1 to 3%."""
 
 
 def train_recipe(recipe: Recipe, *, resume: bool, device: str, ui: TrainingView) -> dict[str, Any]:
@@ -88,6 +92,10 @@ def _log_of(recipe: Recipe, folder: RunFolder, state: TrainState) -> MetricsLog 
 
 def open_training_data(recipe: Recipe) -> TrainingData:
     """Open what a recipe trains on and validates with."""
+    named = {"data.features": recipe.data.features, "data.vocab": recipe.data.vocab}
+    missing = [f"{key}: {path}" for key, path in named.items() if path is not None and not Path(path).exists()]
+    if len(missing) > 1:
+        raise DataError("there is no file\n  " + "\n  ".join(missing), "selfalign convert-features, build-vocab")
     file = open_features(recipe.data.features, boxes=needs_boxes(recipe))
     language = language_of_recipe(recipe)
     encode = language.captions.encode
@@ -116,7 +124,22 @@ def start_or_resume(
         told = told_of_cut(tokens, split=split, max_words=recipe.data.max_words)
         if told:
             ui.message(told)
+    unknown = _told_of_unknown(data)
+    if unknown:
+        ui.message(unknown)
     return state
+
+
+def _told_of_unknown(data: TrainingData) -> str | None:
+    """Say how many words the vocabulary lacks, if they are many: was it made from other captions?"""
+    captions, tokens = data.language.captions, data.pairs.tokens
+    marks = 2 * len(tokens)
+    share = np.count_nonzero(tokens.ids == captions.unknown) / max(1, len(tokens.ids) - marks)
+    if share <= MANY_UNKNOWN:
+        return None
+    return (
+        f"{share:.0%} of the words of split {data.pairs.split} are unknown to the vocabulary: is it that of this data?"
+    )
 
 
 def _with_cached_words(

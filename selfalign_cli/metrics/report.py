@@ -158,6 +158,7 @@ def signature_of(
     weights: str | None = None,
     compat: str | None = None,
     recipe: str | None = None,
+    model: str | None = None,
     data: str | None = None,
     batch: int | str | None = None,
 ) -> str:
@@ -172,11 +173,12 @@ def signature_of(
         weights: of an ensemble whose members do not count alike, e.g. "2,1".
         compat: "corrected" or "published"; None for embeddings of unknown origin, as the next two.
         recipe: short hash of the recipe; those of an ensemble joined by "+".
+        model: short hash of the weights, or of vectors of unknown origin; all those of an ensemble joined by "+".
         data: short hash of the data.
         batch: batch size of the encoder, where results depend on it ("published").
 
     Returns:
-        `split:test|images:1000|captions:5000|folds:1|similarity:dot|ties:worst|compat:corrected|recipe:…|data:…|v:…`.
+        `split:test|images:1000|captions:5000|folds:1|similarity:dot|ties:worst|compat:corrected|recipe:…|model:…|data:…|v:…`.
     """
     parts = {
         "split": split,
@@ -189,6 +191,7 @@ def signature_of(
         "compat": compat,
         "batch": batch,
         "recipe": recipe,
+        "model": model,
         "data": data,
         "v": __version__,
     }

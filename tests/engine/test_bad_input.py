@@ -18,6 +18,7 @@ from support.processes import PATIENCE, Done, Forks, cold
 from support.world import World, lines_of, opened, write_other_features
 
 from selfalign_cli.data.features import FeatureFile
+from selfalign_cli.data.vocab import build_vocabulary
 
 
 def edited(source: Path, target: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
@@ -256,7 +257,7 @@ def test_exports_that_cannot_be_written(forks: Forks, unbroken: Path, tmp_path: 
 def test_cuda_without_cuda(world: World, forks: Forks, unbroken: Path, tmp_path: Path) -> None:
     for command in (["train", world.recipe], ["eval", unbroken / "best.ckpt"]):
         done = forks.run(*command, "--device", "cuda", cwd=tmp_path)
-        done.must_refuse("--device cuda: this torch sees no CUDA device", "hint: use --device auto")
+        done.must_refuse("--device cuda: this torch sees no CUDA device", "hint: leave --device out")
     assert not (tmp_path / "run").exists()
 
 
@@ -289,3 +290,59 @@ def test_a_picture_without_any_feature(world: World, forks: Forks, tmp_path: Pat
     done = train(world, forks, tmp_path, *options)
     assert done.code == 0, done.err
     assert all(line["grad_norm"] < 1e4 for line in lines_of(tmp_path / "run") if line["kind"] == "train")
+
+
+def test_both_files_are_missing(world: World, forks: Forks, tmp_path: Path) -> None:
+    done = train(world, forks, tmp_path, "data.features=no.h5", "data.vocab=no.json")
+    done.must_refuse("error: there is no file\n  data.features: no.h5\n  data.vocab: no.json\n")
+
+
+def test_a_vocabulary_of_other_captions(world: World, forks: Forks, tmp_path: Path) -> None:
+    """It may be meant, so it is said and used."""
+    build_vocabulary(["a dog runs"], min_count=1).save(tmp_path / "other.json")
+    done = train(world, forks, tmp_path, "data.vocab=other.json", "optim.epochs=1")
+    assert done.code == 0, done.err
+    assert "% of the words of split train are unknown to the vocabulary" in done.err
+    assert "unknown to the vocabulary" not in train(world, forks, tmp_path, "run.dir=own", "optim.epochs=1").err
+
+
+def test_what_is_read_is_not_replaced(world: World, forks: Forks, unbroken: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "c.ckpt"
+    shutil.copy(unbroken / "best.ckpt", checkpoint)
+    (tmp_path / "captions.txt").write_text("a dog\n")
+    for command in (
+        ["eval", checkpoint, "--details", "c.ckpt", "--overwrite"],
+        ["export-embeddings", checkpoint, "--data", world.features, "--out", "f.h5", "--overwrite"],
+        ["build-vocab", "captions.txt", "--out", "captions.txt", "--overwrite"],
+    ):
+        if command[0] == "export-embeddings":
+            os.link(world.features, tmp_path / "f.h5")
+        forks.run(*command, cwd=tmp_path).must_refuse("would be read and replaced")
+    assert checkpoint.read_bytes() == (unbroken / "best.ckpt").read_bytes()
+    assert (tmp_path / "captions.txt").read_text() == "a dog\n"
+
+
+def test_other_data_in_the_place_of_those_trained_on(
+    world: World, forks: Forks, unbroken: Path, tmp_path: Path
+) -> None:
+    checkpoint = edited(
+        unbroken / "best.ckpt", tmp_path / "c.ckpt", lambda content: content["data"].update(content_hash="0" * 64)
+    )
+    done = forks.run("eval", checkpoint, cwd=tmp_path)
+    assert (done.code, "scenes.h5 holds other data than the checkpoint was trained on" in done.err) == (0, True)
+    named = forks.run("eval", checkpoint, "--data", world.features, cwd=tmp_path)
+    assert (named.code, named.err) == (0, "")
+
+
+def test_inspecting_nothing(forks: Forks, tmp_path: Path) -> None:
+    (tmp_path / "empty.h5").touch()
+    forks.run("inspect", "empty.h5", cwd=tmp_path).must_refuse("empty.h5 is empty")
+    forks.run("inspect", "no.ckpt", cwd=tmp_path).must_refuse("there is no file no.ckpt")
+
+
+@pytest.mark.parametrize("content", [b"{}", b"hello", b"\x89HDF\r\n\x1a\n"])
+def test_importing_what_is_no_checkpoint(forks: Forks, world: World, tmp_path: Path, content: bytes) -> None:
+    """Torch would advise to run what is in it."""
+    (tmp_path / "c.pth.tar").write_bytes(content)
+    done = forks.run("import-checkpoint", "c.pth.tar", "--vocab", world.vocab, "--out", "c.ckpt", cwd=tmp_path)
+    done.must_refuse("c.pth.tar is damaged or not a checkpoint\nhint: expected a checkpoint.pth.tar")

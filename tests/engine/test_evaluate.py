@@ -8,7 +8,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from support.processes import Forks
 from support.world import World, changed_recipe, lines_of, opened
 
@@ -105,7 +107,7 @@ def test_without_a_file_the_newest_best_checkpoint_is_taken(forks: Forks, unbrok
 def test_published_scores_depend_on_the_batch_and_say_so(forks: Forks, unbroken: Path, tmp_path: Path) -> None:
     published = unbroken / "best.ckpt", "--compat", "published"
     found = scored(forks, tmp_path, *published)
-    assert parts_of(found["signature"]).items() >= {"compat": "published", "batch": "50"}.items()
+    assert parts_of(found["signature"]).items() >= {"compat": "published+lowercase", "batch": "50"}.items()
     other = scored(forks, tmp_path, *published, "--batch-size", 7)
     assert parts_of(other["signature"])["batch"] == "7"
 
@@ -118,3 +120,22 @@ def test_the_dev_limit_counts_captions(world: World, forks: Forks, tmp_path: Pat
     assert (dev["images"], dev["captions"]) == (3, 12)
     assert dev["rsum"] == opened(tmp_path / "run/best.ckpt")["scores"]["rsum"]
     assert scored(forks, tmp_path, "run/best.ckpt")["captions"] == 100
+
+
+def test_the_signature_tells_models_apart(forks: Forks, unbroken: Path, tmp_path: Path) -> None:
+    """Also those of one recipe, and how often each is in an ensemble; of other programs' vectors, the vectors."""
+    one, two = unbroken / "best.ckpt", tmp_path / "other.ckpt"
+    content = opened(one)
+    content["model"]["image.fc.bias"][0] += 0.5
+    torch.save(content, two)
+
+    def model(*files: Path) -> str:
+        return parts_of(scored(forks, tmp_path, *files)["signature"])["model"]
+
+    first, second = model(one), model(two)
+    assert first != second
+    assert model(one, two, one) == f"{first}+{second}+{first}"
+    for name, shift in (("a.npz", 0), ("b.npz", 1)):
+        vectors = np.eye(3, 4, dtype=np.float32) + shift
+        np.savez(tmp_path / name, image=vectors, caption=vectors, image_of_caption=np.arange(3))
+    assert model(tmp_path / "a.npz") != model(tmp_path / "b.npz")

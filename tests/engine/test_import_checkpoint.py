@@ -292,7 +292,7 @@ def test_nothing_good_is_replaced(tmp_path, sources):
         import_checkpoint(old, out, sources["vsrn"])
     with pytest.raises(SelfAlignError):
         import_checkpoint(old, out, ImportSources(), overwrite=True)
-    with pytest.raises(DataError, match="is the checkpoint to import"):
+    with pytest.raises(DataError, match="would be read and replaced"):
         import_checkpoint(old, old, sources["vsrn"], overwrite=True)
     assert out.read_text() == "something good"
     assert sorted(path.name for path in tmp_path.glob("*.ckpt*")) == ["new.ckpt"]

@@ -169,7 +169,8 @@ class DemoResult:
         """What another person needs to get the same table; recipes are those of the first seed, arm by arm."""
         first, last = self.seeds[0], self.seeds[-1]
         recipes = [result.recipe for arm in self.arms for result in self.of(arm) if result.seed == first]
-        shared = self.results[0].signature.replace(f"recipe:{recipes[0]}", f"recipe:{'+'.join(recipes)}")
+        parts = [part for part in self.results[0].signature.split("|") if not part.startswith("model:")]
+        shared = "|".join(parts).replace(f"recipe:{recipes[0]}", f"recipe:{'+'.join(recipes)}")
         return f"{shared}|seeds:{first}" + (f"-{last}" if last > first else "")
 
     def to_json(self) -> dict[str, Any]:
