@@ -106,7 +106,9 @@ class _NormalizeRows(torch.autograd.Function):
         for part, part_mean, deviation in zip(parts, means, deviations, strict=True):
             centred = torch.sub(part, torch.mean(part, 0, out=part_mean), out=scratch[: len(part)])
             torch.sum(centred.square_(), 0, out=deviation)
-        count, mean, deviation = _pooled(rows.new_tensor([[len(part)] for part in parts]), means, deviations)
+        counts = rows.new_full((len(parts), 1), size)  # no copy from the host, which a GPU would wait for
+        counts[-1] = len(parts[-1])
+        count, mean, deviation = _pooled(counts, means, deviations)
         if parallel.world() > 1:
             shares = parallel.gather_all(torch.cat([count, mean, deviation]))
             count, mean, deviation = _pooled(*torch.split(shares, [1, len(mean), len(mean)], dim=1))

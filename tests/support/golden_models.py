@@ -39,6 +39,14 @@ LOSS_NAMES = {
     "grad_norm": "grad_norm",
 }
 
+# What MODELS.md section 11 documents.
+EVAL = {"f64": 1e-10, "f32": 3e-6}
+LOSS = {"f64": 1e-10, "f32": 2e-5}
+GRADIENT = {"f64": 1e-10, "f32": 5e-5}
+ZERO_GRADIENT = {"f64": 1e-10, "f32": 1e-3}  # gradients that are zero in theory
+STEP = {"f64": (1e-10, 1e-8), "f32": (4e-5, 3e-4)}  # after the first, and after later ones
+ZERO_GRADIENT_STEP = {"f64": 1e-7}  # in float32 they differ by up to 2 learning rates a step (MODELS.md 7)
+
 
 def states(folder: Path) -> dict[str, tuple[names.Rules, str]]:
     return CAMERA_STATES if "head" in settings(folder / "meta.json")["opt"] else VSRN_STATES
@@ -152,6 +160,11 @@ class GoldenModel:
         allowed = self._allowances(expected, exact, tolerance, set(self.zero_gradient), noise)
         self._assert_within({name: _gradient(value) for name, value in parameters.items()}, expected, allowed)
 
+    def assert_optimizer(self) -> None:
+        told = self.meta.get("optimizer", {})
+        found = {"name": type(self.optimizer).__name__, **self.optimizer.defaults}
+        assert {name: list(found[name]) if name == "betas" else found[name] for name in told} == told
+
     def assert_state(self, path: Path, *, tolerance: float, zero_gradient_tolerance: float) -> None:
         expected = expected_state(path, self.dtype)
         exact = expected_state(path.with_name(path.name.replace("f32", "f64")), torch.float64)
@@ -186,3 +199,12 @@ class GoldenModel:
 
 def _gradient(parameter: Tensor) -> Tensor:
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+
+def assert_outputs(found: dict[str, Tensor], file: Path, precision: str, part: str = "") -> None:
+    """Compare what the encoders return, by its published names, with a golden file or a part of it."""
+    expected, exact = under(tensors(file), precision + part), under(tensors(file), "f64" + part)
+    assert expected
+    allowed = allowances(expected, exact, EVAL[precision])
+    gaps = {name: (difference(found[name], value), allowed[name]) for name, value in expected.items()}
+    assert all(gap <= most for gap, most in gaps.values()), gaps
