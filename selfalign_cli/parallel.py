@@ -125,7 +125,7 @@ def gather_all(value: Tensor) -> Tensor:
 
 
 def add_up(values: Sequence[Tensor]) -> None:
-    """Replace tensors, in place, by their sums over all processes."""
+    """Replace tensors of any shapes, in place, by their sums over all processes."""
     if world() == 1:
         return
     with _peers_needed():

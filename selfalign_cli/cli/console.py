@@ -291,7 +291,7 @@ def _draw_table(columns: Sequence[str], rows: list[list[str]], right: list[bool]
 
     table = Table(title=Text(printable(title)) if title else None, show_header=any(columns), title_justify="left")
     for name, flush in zip(columns, right, strict=True):
-        table.add_column(Text(name), justify="right" if flush else "left", overflow="fold")
+        table.add_column(Text(name), justify="right" if flush else "left", overflow="fold", no_wrap=flush)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console(markup=False, highlight=False, emoji=False).print(table)

@@ -125,12 +125,24 @@ def _captions_by_split(source: Path) -> dict[str | None, list[str]]:
     """Captions by split; the one key None for a source without splits."""
     if source.is_dir():
         return _scan_folder(source)
-    if source.suffix.lower() == ".json":
+    if source.suffix.lower() == ".json" or _is_json(source):
         return _json_captions(source)
     if starts_as_hdf5(source):
         file = FeatureFile(source)
         return {split: [file.captions[row] for row in file.split_captions(split)] for split in file.splits}
     return {None: read_caption_lines(source)}
+
+
+def _is_json(path: Path) -> bool:
+    """Whether a file of another name is JSON, whose lines are no captions: a vocabulary, say."""
+    content = read_bytes(path).lstrip()
+    if content[:1] not in (b"{", b"["):
+        return False
+    try:
+        json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _scan_folder(folder: Path) -> dict[str | None, list[str]]:

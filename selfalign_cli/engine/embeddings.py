@@ -177,6 +177,8 @@ def _read_npz(path: Path) -> EmbeddingFile:
 def _attribute(value: Any) -> str | int | float:
     """An HDF5 attribute as a plain Python value."""
     plain = value.item() if isinstance(value, np.generic) else value
+    if isinstance(plain, bytes):
+        plain = plain.decode("utf-8", "backslashreplace")
     return plain if isinstance(plain, (str, int, float)) else str(plain)
 
 
@@ -252,7 +254,9 @@ def _floats(path: Path, name: str, values: npt.NDArray[Any] | None, dimensions: 
             f"{path}: no dataset {name!r}; expected image, caption and image_of_caption",
             "write one with selfalign export-embeddings",
         )
-    if values.ndim not in dimensions or values.dtype.kind != "f" or values.size == 0:
+    if values.ndim in dimensions and values.size == 0:
+        raise CheckpointError(f"{path}: {name} is {values.shape}; expected at least one number")
+    if values.ndim not in dimensions or values.dtype.kind != "f":
         wanted = " or ".join(str(count) for count in dimensions)
         raise CheckpointError(
             f"{path}: {name} is {values.dtype} {values.shape}; expected a floating-point array of {wanted} dimensions"

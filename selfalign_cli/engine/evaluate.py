@@ -16,6 +16,7 @@ from selfalign_cli.engine.checkpoint import hash_of_state
 from selfalign_cli.engine.embed import HASH_DIGITS, embed_checkpoint
 from selfalign_cli.engine.embeddings import EmbeddingFile, is_embedding_file, read_embeddings
 from selfalign_cli.errors import DataError
+from selfalign_cli.metrics.ranks import check_truth
 from selfalign_cli.metrics.recall import Fold, rank_folds
 from selfalign_cli.metrics.report import RetrievalReport, make_report, query_hash, signature_of
 from selfalign_cli.metrics.top import Top, top_folds
@@ -174,6 +175,10 @@ def _check_unused(options: dict[str, object]) -> None:
 def _read(path: Path, split: str | None) -> EmbeddingFile:
     """The vectors in a file, of the split that was asked for."""
     found = read_embeddings(path)
+    try:
+        check_truth(found.image_of_caption, len(found.images.pooled), len(found.captions.pooled))
+    except DataError as fault:
+        raise DataError(f"{path}: {fault.message}", fault.hint) from fault
     known = found.attributes.get("split")
     if split is not None and known is not None and split != known:
         raise DataError(f"{path} holds the split {known}, not {split}", f"selfalign export-embeddings --split {split}")

@@ -30,7 +30,7 @@ def train_step(
     freeze_prototypes: bool = False,
     captioner_twice: bool = False,
 ) -> dict[str, Tensor]:
-    """Take one step and return the loss terms, unweighted, with `total` and `grad_norm` (length before clipping).
+    """Take one step and return the loss terms, scalars, unweighted, with `total` and `grad_norm` (before clipping).
 
     Args:
         model, objective, optimizer, groups: what is trained; model and objective are in training mode.
@@ -54,7 +54,16 @@ def train_step(
 
 
 def clip_gradients(groups: ParameterGroups, limit: float, *, captioner_twice: bool) -> Tensor:
-    """Scale all gradients by limit / (length + 1e-6) if that is below 1, and return the length before scaling."""
+    """Scale all gradients by limit / (length + 1e-6) if that is below 1.
+
+    Args:
+        groups: whose gradients count.
+        limit: largest total length; 0 for none.
+        captioner_twice: count the caption generator's gradients twice, and scale them twice (O1).
+
+    Returns:
+        The Euclidean length of all gradients before scaling, a scalar.
+    """
     once = _gradients([*groups.main, *groups.bert])
     captioner = _gradients(groups.captioner)
     norm = nn.utils.get_total_norm([*once, *captioner, *(captioner if captioner_twice else [])])

@@ -105,6 +105,9 @@ class Objective(nn.Module):
             images, texts: both sides of the whole batch; `host.states` and `host.regions` are not read.
             index: (B,) which picture a pair shows.
             warmup: take the mean violation in place of the hardest.
+
+        Returns:
+            Scalars by name.
         """
         same = self._same_picture(index)
         terms = {"ranking": self._ranking(images, texts, same, warmup)}
@@ -121,7 +124,16 @@ class Objective(nn.Module):
         return terms
 
     def of_each_pair(self, images: Encoding, batch: PairBatch, *, pairs: int) -> dict[str, Tensor]:
-        """The term that looks at one pair at a time: `batch` may be a part of a whole batch of `pairs` pairs."""
+        """The term that looks at one pair at a time: `batch` may be a part of a whole batch of `pairs` pairs.
+
+        Args:
+            images: the encoded pictures of `batch`; `host.regions` is (B, R, D).
+            batch: B pairs, for their caption ids.
+            pairs: number that the sum over pairs is divided by.
+
+        Returns:
+            `captioning`, a scalar, or nothing where there is no caption generator.
+        """
         if not self.weights.captioning or self.captioner is None or images.host.regions is None:
             return {}
         labels = caption_targets(batch.texts.ids, batch.texts.lengths, self.captioner.max_len)
@@ -129,7 +141,7 @@ class Objective(nn.Module):
         return {"captioning": captioning_loss(*predictions, captions=pairs)}
 
     def with_total(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Add the weighted sum of some terms, under the name `total`."""
+        """Add the weighted sum of some scalar terms, under the name `total`: a scalar too."""
         factors = {
             "ranking": 1.0,
             "concept": self.weights.concept,

@@ -173,3 +173,11 @@ def test_golden_karpathy_files():
             captions = [sentence["raw"] for image in chosen for sentence in image["sentences"]]
             if captions:
                 assert read_vocabulary_captions(path, [ours]) == captions
+
+
+def test_a_vocabulary_under_another_name_is_no_list_of_captions(tmp_path):
+    (tmp_path / "words.txt").write_text('{\n"format": "selfalign-vocabulary",\n"words": ["a"]\n}\n')
+    with pytest.raises(DataError, match="neither Karpathy's `images`"):
+        read_vocabulary_captions(tmp_path / "words.txt")
+    (tmp_path / "odd.txt").write_text("{a dog}\n[a cat]\n")
+    assert read_vocabulary_captions(tmp_path / "odd.txt") == ["{a dog}", "[a cat]"]
