@@ -31,7 +31,7 @@ class WordPieceTokenizer:
         tokenizer: a fast tokenizer with a post-processor that adds the marks.
 
     Raises:
-        DataError: it adds no marks to a caption.
+        DataError: it adds no marks to a caption, or gives two pieces the same id.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -41,6 +41,7 @@ class WordPieceTokenizer:
         self._tokenizer = tokenizer
         if tokenizer.num_special_tokens_to_add(False) == 0:
             raise DataError("the tokenizer adds no marks like [CLS] and [SEP]; expected that of a BERT-like encoder")
+        _expect_one_id_each(tokenizer)
 
     def __len__(self) -> int:
         """Number of tokens, special ones included."""
@@ -91,6 +92,15 @@ class WordPieceTokenizer:
         if content.get("version") != VERSION or not isinstance(content.get("tokenizer"), str):
             raise DataError(f"the tokenizer has version {content.get('version')!r}; this program reads {VERSION}")
         return tokenizer_from_text(content["tokenizer"])
+
+
+def _expect_one_id_each(tokenizer: Tokenizer) -> None:
+    """The library would use both of two pieces with one id, and store the first."""
+    pieces: dict[int, str] = {}
+    for piece, number in sorted(tokenizer.get_vocab(with_added_tokens=False).items()):
+        if number in pieces:
+            raise DataError(f"the tokenizer has the id {number} for {pieces[number]!r} and for {piece!r}")
+        pieces[number] = piece
 
 
 def tokenizer_to_text(tokenizer: WordPieceTokenizer) -> str:
