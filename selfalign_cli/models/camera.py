@@ -84,12 +84,12 @@ class CameraTextEncoder(nn.Module):
     """BERT's token states -> gated self-attention -> feed-forward -> mean over words.
 
     Args:
-        token_encoder: BERT or another encoder of `load_bert`; its weights are frozen unless `finetune_bert`.
+        token_encoder: BERT or another encoder of `load_bert`; its weights are frozen unless `finetune`.
         embed_dim: D.
         heads: attention heads; they divide D.
         attention_layers: gated self-attention layers.
         dropout: in attention and feed-forward layers.
-        finetune_bert: train the token encoder too (its pooler stays frozen: nothing reads it).
+        finetune: train the token encoder too (its pooler stays frozen: nothing reads it).
         bert_eval_mode: keep a frozen token encoder in evaluation mode while training (M5).
         equal_start: query, key and value maps start as equal copies (M10).
         normalize_over: axis of the 3-D normalisation (M1).
@@ -109,7 +109,7 @@ class CameraTextEncoder(nn.Module):
         heads: int = 64,
         attention_layers: int = 1,
         dropout: float = 0.0,
-        finetune_bert: bool = False,
+        finetune: bool = False,
         bert_eval_mode: bool = True,
         equal_start: bool = True,
         normalize_over: Literal["places", "embedding"] = "places",
@@ -120,7 +120,7 @@ class CameraTextEncoder(nn.Module):
         masked_attention: bool = True,
     ) -> None:
         super().__init__()
-        self.finetune_bert = finetune_bert
+        self.finetune = finetune
         self.bert_eval_mode = bert_eval_mode
         self.normalize_over: Literal["places", "embedding"] = normalize_over
         self.bounded_norm = bounded_norm
@@ -131,7 +131,7 @@ class CameraTextEncoder(nn.Module):
         self.bert = token_encoder
         pad_id = getattr(token_encoder.config, "pad_token_id", None)
         self.pad_id: int = pad_id if isinstance(pad_id, int) else 0
-        _freeze(token_encoder, keep_trainable=finetune_bert)
+        _freeze(token_encoder, keep_trainable=finetune)
         token_dim: int = token_encoder.config.hidden_size  # type: ignore[union-attr, assignment]
         self.word_map = xavier_linear(token_dim, embed_dim) if for_selfalign else nn.Linear(token_dim, embed_dim)
         self.attention = GatedSelfAttention(
@@ -165,9 +165,9 @@ class CameraTextEncoder(nn.Module):
             return texts.states
         ids = texts.ids if self.pad_id == 0 else texts.ids.masked_fill(~texts.mask, self.pad_id)
         padding_unread = self.masked_means and self.masked_batchnorm and self.masked_attention
-        if ids.device.type == "cpu" and padding_unread and not (self.finetune_bert or self.bert.training):
+        if ids.device.type == "cpu" and padding_unread and not (self.finetune or self.bert.training):
             return _states_by_length(self.bert, ids, texts.mask)
-        with torch.set_grad_enabled(self.finetune_bert and torch.is_grad_enabled()):
+        with torch.set_grad_enabled(self.finetune and torch.is_grad_enabled()):
             output = self.bert(input_ids=ids, attention_mask=texts.mask.long())
         states: Tensor = output.last_hidden_state
         return states
@@ -175,7 +175,7 @@ class CameraTextEncoder(nn.Module):
     def train(self, mode: bool = True) -> CameraTextEncoder:
         """Switch between training and evaluation; a frozen BERT stays in evaluation mode if told so (M5)."""
         super().train(mode)
-        if self.bert_eval_mode and not self.finetune_bert:
+        if self.bert_eval_mode and not self.finetune:
             self.bert.eval()
         return self
 

@@ -62,9 +62,9 @@ def _camera_disagreements(recipe: Recipe, model: CameraSection) -> Iterator[Disa
     if recipe.loss.ranking.similarity == "order" and model.views > 1:
         message = f"order compares single vectors, and model.views is {model.views} (write dot)"
         yield Disagreement("loss.ranking.similarity", message, ("model.views",))
-    if recipe.optim.bert_learning_rate is not None and not model.finetune_bert:
-        message = "BERT is frozen (set model.finetune_bert: true, or remove this key)"
-        yield Disagreement("optim.bert_learning_rate", message, ("model.finetune_bert",))
+    if recipe.optim.bert_learning_rate is not None and not model.finetune:
+        message = "BERT is frozen (set model.finetune: true, or remove this key)"
+        yield Disagreement("optim.bert_learning_rate", message, ("model.finetune",))
     if recipe.data.cache_words:
         yield from _cache_disagreements(recipe, model)
 
@@ -72,9 +72,9 @@ def _camera_disagreements(recipe: Recipe, model: CameraSection) -> Iterator[Disa
 def _cache_disagreements(recipe: Recipe, model: CameraSection) -> Iterator[Disagreement]:
     """Token states can be kept only if no step changes them and nothing reads those of padded places."""
     unmasked = [f"padding.{key}" for key, masked in recipe.padding if not masked]
-    if model.finetune_bert:
-        message = "BERT is trained, so its states change (set model.finetune_bert: false)"
-        yield Disagreement("data.cache_words", message, ("model.finetune_bert",))
+    if model.finetune:
+        message = "BERT is trained, so its states change (set model.finetune: false)"
+        yield Disagreement("data.cache_words", message, ("model.finetune",))
     elif not model.bert_eval_mode:
         message = "BERT's dropout changes its states in every step (set model.bert_eval_mode: true)"
         yield Disagreement("data.cache_words", message, ("model.bert_eval_mode", "compat"))

@@ -127,6 +127,7 @@ def recipe_hash(recipe: Recipe) -> str:
     if tree["optim"]["chunk_size"] is None:  # a key that came later: hashes of older recipes stay
         del tree["optim"]["chunk_size"]
     if "bert" in tree["model"]:
+        tree["model"]["finetune_bert"] = tree["model"].pop("finetune")  # its name when the first results were printed
         tree["model"]["bert"] = PurePath(tree["model"]["bert"]).name
     canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:8]

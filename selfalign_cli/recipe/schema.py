@@ -105,7 +105,7 @@ class CameraSection(Section):
     attention_layers: Positive = Field(default=1, description="Gated self-attention layers.")
     dropout: Probability = Field(default=0.0, description="Dropout in attention and feed-forward layers.")
     bert: Text = Field(description="BERT folder, current or older layout, or a hub name.")
-    finetune_bert: bool = Field(default=False, description="Train BERT too, at optim.bert_learning_rate.")
+    finetune: bool = Field(default=False, description="Train BERT too, at optim.bert_learning_rate.")
     bert_eval_mode: bool = Field(
         default=True, description="Keep a frozen BERT in evaluation mode while training (M5)."
     )
@@ -219,7 +219,7 @@ class OptimSection(Section):
 
     learning_rate: StepSize = Field(default=2.0e-4, description="Start value of Adam's step size.")
     bert_learning_rate: StepSize | None = Field(
-        default=None, description="Step size of BERT when model.finetune_bert is true; null for learning_rate."
+        default=None, description="Step size of BERT when model.finetune is true; null for learning_rate."
     )
     epochs: Positive = Field(default=30, description="Passes over the training captions.")
     decay_every: Positive = Field(default=10, description="Epochs between two decays.")

@@ -162,7 +162,7 @@ def test_where_padding_is_read_bert_gives_it_states(read: str) -> None:
 
 @pytest.mark.parametrize(
     ("options", "training"),
-    [({}, False), ({"bert_eval_mode": False}, True), ({"finetune_bert": True}, True)],
+    [({}, False), ({"bert_eval_mode": False}, True), ({"finetune": True}, True)],
 )
 def test_bert_mode_while_training(options: dict[str, bool], training: bool) -> None:
     encoder = text_encoder(**options).train()
@@ -178,7 +178,7 @@ def test_a_frozen_bert_gets_no_gradient() -> None:
 
 
 def test_a_finetuned_bert_gets_gradients_wherever_it_can() -> None:
-    encoder = text_encoder(finetune_bert=True)
+    encoder = text_encoder(finetune=True)
     encoder(captions([4, 6])).pooled.square().mean(dim=1).sum().backward()
     without = [name for name, value in encoder.bert.named_parameters() if value.requires_grad and value.grad is None]
     assert not without

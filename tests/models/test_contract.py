@@ -32,7 +32,7 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
     "order": ("loss.ranking.similarity=order",),
     "no diversity": ("loss.diversity=null",),
     "two layers, unlike maps": ("model.attention_layers=2", "model.equal_start=false"),
-    "bert trained": ("model.finetune_bert=true",),
+    "bert trained": ("model.finetune=true",),
 }
 OF_ONE_HOST = {
     "absolute": "vsrn",

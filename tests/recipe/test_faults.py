@@ -201,8 +201,8 @@ def test_one_fault(section, value, fault):
         ),
         (
             CAMERA,
-            {**CACHED, "model": "{name: camera, bert: b, finetune_bert: true}"},
-            "data.cache_words: BERT is trained, so its states change (set model.finetune_bert: false)",
+            {**CACHED, "model": "{name: camera, bert: b, finetune: true}"},
+            "data.cache_words: BERT is trained, so its states change (set model.finetune: false)",
         ),
         (
             CAMERA,
@@ -218,7 +218,7 @@ def test_one_fault(section, value, fault):
         (
             CAMERA,
             {"optim": "{bert_learning_rate: 0.1}"},
-            "optim.bert_learning_rate: BERT is frozen (set model.finetune_bert: true, or remove this key)",
+            "optim.bert_learning_rate: BERT is frozen (set model.finetune: true, or remove this key)",
         ),
     ],
 )
