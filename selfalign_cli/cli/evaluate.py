@@ -80,8 +80,9 @@ def evaluate(
     from selfalign_cli.engine.evaluate import score_files
     from selfalign_cli.engine.query_files import TREC_FILES, write_details, write_trec
 
-    for out in [*([details] if details else []), *([trec / name for name in TREC_FILES] if trec else [])]:
-        refuse_existing(out, overwrite, [*paths, *([data] if data else [])])
+    written = [*([details] if details else []), *([trec / name for name in TREC_FILES] if trec else [])]
+    for out in written:
+        refuse_existing(out, overwrite, paths)
     metrics = open_metrics() if eccv else None
     scored = score_files(
         paths,
@@ -92,6 +93,7 @@ def evaluate(
         compat=compat,
         weights=shares,
         device=device,
+        written=written,
         say=show_message,
     )
     if not is_first():

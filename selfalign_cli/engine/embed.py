@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
+from selfalign_cli.data.atomic import refuse_existing
 from selfalign_cli.engine.assemble import (
     Language,
     language_of_checkpoint,
@@ -35,6 +36,7 @@ def embed_checkpoint(
     batch_size: int | None = None,
     compat: Preset | None = None,
     device: torch.device,
+    written: Sequence[Path] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> EmbeddingFile:
     """Encode a split with a checkpoint.
@@ -46,6 +48,7 @@ def embed_checkpoint(
         batch_size: rows encoded at once; None for the recipe's.
         compat: encode under this preset instead of the checkpoint's.
         device: where to compute.
+        written: files that will be written; the features may not be one of them.
         say: shows what a person should know: captions that were cut.
 
     Returns:
@@ -55,6 +58,8 @@ def embed_checkpoint(
     recipe = with_compat(checkpoint.recipe, compat) if compat else checkpoint.recipe
     language = language_of_checkpoint(checkpoint)
     rows = _split_of(path, checkpoint, recipe, language, data, split)
+    for out in written:
+        refuse_existing(out, True, [rows.file.path])
     if data is None and rows.file.content_hash != checkpoint.data["content_hash"]:
         say(f"{path}: {rows.file.path} holds other data than the checkpoint was trained on")
     told = told_of_cut(rows.tokens, split=split, max_words=recipe.data.max_words)

@@ -71,6 +71,7 @@ def score_files(
     compat: Preset | None = None,
     weights: Sequence[float] | None = None,
     device: str = "auto",
+    written: Sequence[Path] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> Evaluation:
     """Score one checkpoint or embedding file, or an ensemble of several by the mean of their similarities.
@@ -84,6 +85,7 @@ def score_files(
         compat: preset to score checkpoints under; None for their own.
         weights: of the models in an ensemble, above 0; None for equal ones.
         device: auto, cpu or cuda.
+        written: files that will be written; the features may not be one of them.
         say: shows what a person should know: captions that were cut.
 
     Raises:
@@ -99,7 +101,14 @@ def score_files(
             _read(path, split)
             if is_embedding_file(path)
             else embed_checkpoint(
-                path, data=data, split=split or "test", batch_size=batch_size, compat=compat, device=place, say=say
+                path,
+                data=data,
+                split=split or "test",
+                batch_size=batch_size,
+                compat=compat,
+                device=place,
+                written=written,
+                say=say,
             )
             for path in paths
         ]

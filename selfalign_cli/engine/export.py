@@ -40,7 +40,7 @@ def export_embeddings(
         say: shows what a person should know: captions that were cut.
     """
     check_writable_kind(out)
-    refuse_existing(out, overwrite, [checkpoint, *([data] if data else [])])
+    refuse_existing(out, overwrite, [checkpoint])
     with parallel.joined():
         encoded = embed_checkpoint(
             checkpoint,
@@ -49,6 +49,7 @@ def export_embeddings(
             batch_size=batch_size,
             compat=compat,
             device=choose_device(device),
+            written=[out],
             say=say,
         )
     if not is_first():

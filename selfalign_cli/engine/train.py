@@ -23,7 +23,7 @@ from selfalign_cli.recipe.load import recipe_hash
 from selfalign_cli.recipe.schema import Recipe
 
 MANY_UNKNOWN = 0.1
-"""Share of the words of a split above which something seems wrong: those rarer than `--min-count 4` are 1 to 3%."""
+"""Share of the words of a split above which the vocabulary seems to be that of other captions."""
 
 
 def train_recipe(recipe: Recipe, *, resume: bool, device: str, ui: TrainingView) -> dict[str, Any]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.golden import golden_root, settings
 from support.records import make_records, write_records
 
 from selfalign_cli.data.captions import read_caption_lines, read_vocabulary_captions
+from selfalign_cli.data.features import ImageRecord, write_feature_file
 from selfalign_cli.errors import DataError
 
 
@@ -181,3 +184,16 @@ def test_a_vocabulary_under_another_name_is_no_list_of_captions(tmp_path):
         read_vocabulary_captions(tmp_path / "words.txt")
     (tmp_path / "odd.txt").write_text("{a dog}\n[a cat]\n")
     assert read_vocabulary_captions(tmp_path / "odd.txt") == ["{a dog}", "[a cat]"]
+
+
+def test_captions_of_a_feature_file_do_not_bring_its_features_into_memory(tmp_path):
+    path = tmp_path / "f.h5"
+    records = [ImageRecord(str(row), np.ones((40, 5000), np.float32), "train", ["a dog"]) for row in range(20)]
+    write_feature_file(path, records, total_images=20, total_regions=800, feature_dim=5000)
+    read_vocabulary_captions(path)  # what is imported on the way counts elsewhere
+    tracemalloc.start()
+    try:
+        assert read_vocabulary_captions(path) == ["a dog"] * 20
+        assert tracemalloc.get_traced_memory()[1] < path.stat().st_size / 4
+    finally:
+        tracemalloc.stop()

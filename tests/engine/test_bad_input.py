@@ -310,13 +310,16 @@ def test_what_is_read_is_not_replaced(world: World, forks: Forks, unbroken: Path
     checkpoint = tmp_path / "c.ckpt"
     shutil.copy(unbroken / "best.ckpt", checkpoint)
     (tmp_path / "captions.txt").write_text("a dog\n")
+    os.link(world.features, tmp_path / "f.h5")
     for command in (
         ["eval", checkpoint, "--details", "c.ckpt", "--overwrite"],
-        ["export-embeddings", checkpoint, "--data", world.features, "--out", "f.h5", "--overwrite"],
+        ["eval", checkpoint, "--details", "f.h5", "--overwrite"],
+        ["export-embeddings", checkpoint, "--out", "c.ckpt.h5", "--data", "f.h5", "--overwrite"],
+        ["export-embeddings", checkpoint, "--out", "f.h5", "--overwrite"],
         ["build-vocab", "captions.txt", "--out", "captions.txt", "--overwrite"],
     ):
-        if command[0] == "export-embeddings":
-            os.link(world.features, tmp_path / "f.h5")
+        if "c.ckpt.h5" in command:
+            os.link(tmp_path / "f.h5", tmp_path / "c.ckpt.h5")
         forks.run(*command, cwd=tmp_path).must_refuse("would be read and replaced")
     assert checkpoint.read_bytes() == (unbroken / "best.ckpt").read_bytes()
     assert (tmp_path / "captions.txt").read_text() == "a dog\n"

@@ -161,7 +161,7 @@ class GoldenModel:
         self._assert_within({name: _gradient(value) for name, value in parameters.items()}, expected, allowed)
 
     def assert_optimizer(self) -> None:
-        told = self.meta.get("optimizer", {})
+        told = self.meta["optimizer"]
         found = {"name": type(self.optimizer).__name__, **self.optimizer.defaults}
         assert {name: list(found[name]) if name == "betas" else found[name] for name in told} == told
 

@@ -58,19 +58,18 @@ def open_pictures(sources: Sequence[Path]) -> Pictures:
     return counted.pictures(sources, partial(_reading, places, _boxes_apart(sources)))
 
 
-def _boxes_apart(sources: Sequence[Path]) -> dict[str, Path]:
-    """Where boxes lie that have files of their own, among the sources or beside them, by the names of data sets."""
+def _boxes_apart(sources: Sequence[Path]) -> dict[Path, set[str]]:
+    """Files of boxes, among the sources or beside them, and the names of their data sets."""
     beside = {path for source in sources for path in source.parent.glob(f"*{BOX_FILE}*.h5")}
-    places: dict[str, Path] = {}
+    found = {}
     for path in sorted(beside | {source for source in sources if BOX_FILE in source.name}):
         with opened_hdf5(path) as file:
-            for name in file:
-                places.setdefault(str(name), path)
-    return places
+            found[path] = set(map(str, file))
+    return found
 
 
 @contextmanager
-def _reading(places: list[tuple[Path, str]], boxes_apart: dict[str, Path]) -> Iterator[ReadPicture]:
+def _reading(places: list[tuple[Path, str]], boxes_apart: dict[Path, set[str]]) -> Iterator[ReadPicture]:
     with _FewFiles() as files:
 
         def read(row: int) -> Regions:
@@ -83,11 +82,11 @@ def _reading(places: list[tuple[Path, str]], boxes_apart: dict[str, Path]) -> It
                     return Regions(features, _first_four(file, boxes_name) if boxes_name in file else None)
             if not boxes_apart:
                 return Regions(features)
-            if name not in boxes_apart:
-                files_of_boxes = ", ".join(map(str, dict.fromkeys(boxes_apart.values())))
-                raise DataError(f"no file with boxes has picture {name}: {files_of_boxes}")
-            with blamed_on(boxes_apart[name]):
-                return Regions(features, _first_four(files.opened(boxes_apart[name]), name))
+            boxes = next((path for path, names in boxes_apart.items() if name in names), None)
+            if boxes is None:
+                raise DataError(f"no file with boxes has picture {name}: {', '.join(map(str, boxes_apart))}")
+            with blamed_on(boxes):
+                return Regions(features, _first_four(files.opened(boxes), name))
 
         yield read
 

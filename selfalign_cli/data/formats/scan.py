@@ -16,7 +16,7 @@ from pathlib import Path
 from selfalign_cli.data.captions import SCAN_CAPTIONS, read_caption_lines
 from selfalign_cli.data.formats.npy import NpyRows, open_npy
 from selfalign_cli.data.formats.pictures import named
-from selfalign_cli.data.formats.scan_companions import SizeRows, read_file_names, read_pickled_sizes
+from selfalign_cli.data.formats.scan_companions import SizeRows, read_file_names, read_ids, read_pickled_sizes
 from selfalign_cli.data.records import ConversionPlan, ImageRecord
 from selfalign_cli.errors import DataError
 
@@ -166,7 +166,7 @@ def _open_split(folder: Path, name: str, folders: Sequence[Path]) -> _Split:
     captions = read_caption_lines(captions_path)
     stride, per_image = _layout(path, features, len(captions))
     images = len(features) // stride
-    ids = _read_ids(_found(folders, f"{name}{IDS}"), images, per_image)
+    ids = read_ids(_found(folders, f"{name}{IDS}"), images, per_image)
     return _Split(
         name=name,
         features_path=path,
@@ -236,21 +236,6 @@ def _first_unequal(rows: NpyRows | SizeRows, start: int) -> int | None:
         if rows.row(row).tobytes() != first:
             return row
     return None
-
-
-def _read_ids(path: Path | None, images: int, per_image: int) -> list[str] | None:
-    """One id for each picture, from a file with one line for each picture or for each caption."""
-    if path is None:
-        return None
-    ids = [line.strip() for line in read_caption_lines(path, what="an id")]
-    if len(ids) == images:
-        return ids
-    if len(ids) != images * per_image:
-        raise DataError(f"{path} has {len(ids):,} ids; expected {images:,}, or {images * per_image:,} with repeats")
-    for number, name in enumerate(ids):
-        if name != ids[number - number % per_image]:
-            raise DataError(f"{path}, line {number + 1} is {name!r}; expected {per_image} equal ids for each picture")
-    return ids[::per_image]
 
 
 def _common_width(splits: list[_Split]) -> int:

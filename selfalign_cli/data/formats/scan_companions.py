@@ -1,5 +1,6 @@
-"""What others put beside SCAN's files: picture sizes as pickled dicts (GSMN, RCAR), and names of picture files.
+"""What others put beside SCAN's files: ids, picture sizes as pickled dicts (GSMN, RCAR), and names of picture files.
 
+SPLIT_ids.txt        an id a line, for each picture or for each caption
 SPLIT_ims_size.npy   object array of N dicts {image_h, image_w}
 id_mapping.json      {picture id: name of its file}, in the folder or the one above (VSE-infinity, RCAR)
 """
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from selfalign_cli.data.captions import read_json
+from selfalign_cli.data.captions import read_caption_lines, read_json
 from selfalign_cli.data.formats.array_files import read_npy_object
 from selfalign_cli.data.formats.pictures import number_of, shown, single
 from selfalign_cli.errors import DataError
@@ -81,3 +82,27 @@ def read_file_names(folders: Sequence[Path], ids: Sequence[str]) -> list[str] | 
     if not isinstance(names, dict) or not all(isinstance(name, str) and name for name in names.values()):
         raise DataError(f"{path} is not an object of picture ids and file names")
     return [names[name] for name in ids] if all(name in names for name in ids) else None
+
+
+def read_ids(path: Path | None, images: int, per_image: int) -> list[str] | None:
+    """One id for each picture, from a file with one line for each picture or for each caption.
+
+    Args:
+        path: text, one id a line; None gives None.
+        images: number of pictures.
+        per_image: captions of a picture.
+
+    Raises:
+        DataError: another number of lines, or different ids for one picture.
+    """
+    if path is None:
+        return None
+    ids = [line.strip() for line in read_caption_lines(path, what="an id")]
+    if len(ids) == images:
+        return ids
+    if len(ids) != images * per_image:
+        raise DataError(f"{path} has {len(ids):,} ids; expected {images:,}, or {images * per_image:,} with repeats")
+    for number, name in enumerate(ids):
+        if name != ids[number - number % per_image]:
+            raise DataError(f"{path}, line {number + 1} is {name!r}; expected {per_image} equal ids for each picture")
+    return ids[::per_image]

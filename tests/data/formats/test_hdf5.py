@@ -335,3 +335,10 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 """
     done = forks.run("convert-features", *sources, "--out", "f.h5", cwd=tmp_path, before=few)
     assert done.code == 0, done.err
+
+
+def test_a_vlp_file_of_boxes_that_has_none(tmp_path, refused):
+    sources = write_vlp(tmp_path, PICTURES)
+    for picture in PICTURES:
+        replace(tmp_path / "dets_bbox.h5", picture.image_id, None)
+    refused("no file with boxes has picture 1[123]: .*dets_bbox.h5", *sources)
