@@ -155,10 +155,10 @@ def _load_weights_only(path: Path, **extra: Any) -> object:
 
 
 def _refused_names(path: Path, fault: Exception) -> list[str]:
-    """What a refused file asks for, apart from what every checkpoint does."""
-    known = {NAMESPACE, *NUMPY_SCALARS}
-    names = dict.fromkeys(name for name in _names_in_file(path) if name not in known and not _USUAL.fullmatch(name))
-    return list(names) or _REFUSED.findall(str(fault))[:1]
+    """What a refused file asks for, apart from what every checkpoint does. The rest of a name cut short is no name."""
+    known, found = {NAMESPACE, *NUMPY_SCALARS}, dict.fromkeys(_names_in_file(path))
+    names = [name for name in found if name not in known and not _USUAL.fullmatch(name)]
+    return names or [name for name in _REFUSED.findall(str(fault))[:1] if name in found]
 
 
 def _names_in_file(path: Path) -> Iterator[str]:

@@ -161,3 +161,12 @@ def test_a_number_of_numpy_by_python_2(tmp_path, value):
     assert content.count(placeholder) == 1
     path.write_bytes(content.replace(placeholder, number))
     assert read_published_checkpoint(path).selection == value
+
+
+@pytest.mark.parametrize("left", range(1, len("torch\nFloatStorage\n")))
+def test_cut_inside_a_name(tmp_path, left):
+    """What is left of it is not what the file asks for."""
+    path = write_checkpoint(tmp_path / "c", published_content(), zipped=False)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: whole.index(b"torch\nFloatStorage\n") + left])
+    assert "damaged or not a checkpoint" in refusal(path)
