@@ -1,6 +1,6 @@
 """Processes that work as one, started by `torchrun`: what they share. Alone, every function here changes nothing.
 
-Batches are dealt out like cards: of R processes, process r has the rows r, r + R, r + 2R, … of the whole batch. Long
+Batches are sharded by rows: of R processes, process r has the rows r, r + R, r + 2R, … of the whole batch. Long
 and short captions, which a batch holds sorted, are then spread evenly.
 """
 
@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional  # noqa: F401  # before a group exists: see `joined`
+import torch.distributed.nn.functional  # noqa: F401  # before a group exists: see `process_group`
 from torch import Tensor
-from torch._C._distributed_c10d import PrefixStore, TCPStore
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from selfalign_cli.errors import RunError
 from selfalign_cli.launch import launched, restarts
@@ -41,7 +41,7 @@ class PeerLost(RunError):
         )
 
 
-def world() -> int:
+def world_size() -> int:
     """Number R of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
@@ -52,7 +52,7 @@ def rank() -> int:
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Be one of the processes that `torchrun` started, inside; nothing without it.
 
     At the end the group's threads are joined. One that still let go of its last tensor while Python ends would abort
@@ -66,7 +66,7 @@ def joined() -> Iterator[None]:
         yield
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    with _peers_needed():
+    with _losing_a_peer():
         if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
             # torch's own way finds the addresses of killed processes there after a restart.
             store = PrefixStore(f"selfalign/{restarts()}", _agent_store(JOIN_SECONDS))
@@ -76,12 +76,12 @@ def joined() -> Iterator[None]:
             dist.init_process_group(backend)
     try:
         yield
-        wait_for_all()  # who ends first would take the others' connections along
+        barrier()  # who ends first would take the others' connections along
     finally:
         dist.destroy_process_group()
 
 
-def may_speak(error: Exception) -> bool:
+def claims_error_output(error: Exception) -> bool:
     """Tell whether this process shall print an error: of all processes, the first that asks.
 
     Who only lost another process lets that one speak first.
@@ -98,17 +98,17 @@ def may_speak(error: Exception) -> bool:
     return spoken == 1
 
 
-def dealt() -> slice:
+def shard() -> slice:
     """The rows of this process among those of a batch."""
-    return slice(rank(), None, world())
+    return slice(rank(), None, world_size())
 
 
 def gather_rows(rows: Tensor, total: int) -> Tensor:
-    """Put together what every process has dealt to it, in the order of the whole: (n, …) -> (total, …).
+    """Gather the shards of all processes in the order of the whole batch: (n, …) -> (total, …).
 
     Every process must go on to compute the same from the result: the gradient of a process's rows is then its own.
     """
-    if world() == 1:
+    if world_size() == 1:
         return rows
     if rows.dtype == torch.bool:
         return gather_rows(rows.to(torch.uint8), total).bool()
@@ -118,52 +118,52 @@ def gather_rows(rows: Tensor, total: int) -> Tensor:
 
 def gather_all(value: Tensor) -> Tensor:
     """The values of all processes, stacked in their order: (…) -> (R, …). Without gradient."""
-    found = [torch.empty_like(value) for _ in range(world())]
-    with _peers_needed():
+    found = [torch.empty_like(value) for _ in range(world_size())]
+    with _losing_a_peer():
         dist.all_gather(found, value.contiguous())
     return torch.stack(found)
 
 
-def add_up(values: Sequence[Tensor]) -> None:
+def all_reduce(values: Sequence[Tensor]) -> None:
     """Replace tensors of any shapes, in place, by their sums over all processes."""
-    if world() == 1:
+    if world_size() == 1:
         return
-    with _peers_needed():
+    with _losing_a_peer():
         for work in [dist.all_reduce(value, async_op=True) for value in values]:
             work.wait()
 
 
-def wait_for_all() -> None:
+def barrier() -> None:
     """Wait until every process has come here."""
-    largest(0)
+    all_reduce_max(0)
 
 
-def largest(number: int) -> int:
+def all_reduce_max(number: int) -> int:
     """The largest of the processes' numbers; waits for no GPU."""
-    if world() == 1:
+    if world_size() == 1:
         return number
     value = torch.tensor(number)
-    with _peers_needed():
+    with _losing_a_peer():
         dist.all_reduce(value, dist.ReduceOp.MAX)
     return int(value)
 
 
-def from_first(value: T) -> T:
+def broadcast(value: T) -> T:
     """What process 0 has, everywhere."""
-    if world() == 1:
+    if world_size() == 1:
         return value
     held: list[Any] = [value]
-    with _peers_needed():
+    with _losing_a_peer():
         dist.broadcast_object_list(held, src=0, device=torch.device("cpu"))
     return held[0]  # type: ignore[no-any-return]
 
 
-def collected(value: T) -> list[T]:
+def all_gather_objects(value: T) -> list[T]:
     """What each process has, everywhere."""
-    if world() == 1:
+    if world_size() == 1:
         return [value]
-    held: list[Any] = [None] * world()
-    with _peers_needed():
+    held: list[Any] = [None] * world_size()
+    with _losing_a_peer():
         dist.all_gather_object(held, value)
     return held
 
@@ -173,13 +173,13 @@ class _GatherRows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, total: int) -> Tensor:
-        most = -(-total // world())
+        most = -(-total // world_size())
         padded = rows if len(rows) == most else torch.cat([rows, rows.new_zeros(most - len(rows), *rows.shape[1:])])
-        return gather_all(padded).transpose(0, 1).reshape(most * world(), *rows.shape[1:])[:total]
+        return gather_all(padded).transpose(0, 1).reshape(most * world_size(), *rows.shape[1:])[:total]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad[dealt()].contiguous(), None
+        return grad[shard()].contiguous(), None
 
 
 def _agent_store(seconds: float) -> TCPStore:
@@ -189,7 +189,7 @@ def _agent_store(seconds: float) -> TCPStore:
 
 
 @contextmanager
-def _peers_needed() -> Iterator[None]:
+def _losing_a_peer() -> Iterator[None]:
     """Whatever goes wrong between processes means that one of them is gone."""
     try:
         yield

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from support.processes import Forks
+    from support.world import World
 
 # Before anything reads them, and inherited by the processes that tests start.
 os.environ.update(NO_COLOR="1", COLUMNS="120", TERM="dumb")
@@ -33,4 +39,45 @@ def golden_dir() -> Path:
     folder = Path(os.environ.get("SELFALIGN_GOLDEN") or Path(__file__).parent / "golden").resolve()
     if not folder.is_dir() or not any(folder.iterdir()):
         pytest.fail(f"no golden data in {folder}: set SELFALIGN_GOLDEN to the folder that holds INDEX.json")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Data, vocabulary and recipe; not to be written to."""
+    from support.world import make_world
+
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """Runs commands in processes of their own."""
+    from support.processes import Forks
+
+    forks = Forks(tmp_path_factory.mktemp("printed"))
+    yield forks
+    forks.close()
+
+
+@pytest.fixture(scope="session")
+def unbroken(world: World, forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of one training from start to end; not to be written to."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    done = forks.run("train", world.recipe, "--device", "cpu", cwd=folder)
+    assert done.code == 0, done.err
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def camera_bert(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a BERT of one small layer and its WordPieces; not to be written to."""
+    from selfalign_cli.data.text.captions import read_vocabulary_captions
+    from selfalign_cli.data.text.wordpiece import save_tokenizer
+    from selfalign_cli.data.text.wordpiece_training import build_wordpieces
+    from selfalign_cli.demo.seeded_bert import write_seeded_bert
+
+    folder = tmp_path_factory.mktemp("bert") / "bert"
+    save_tokenizer(build_wordpieces(read_vocabulary_captions(world.features), size=120), folder)
+    write_seeded_bert(folder, hidden=8, layers=1, heads=2, seed=1)
     return folder

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from selfalign_cli.data.vocab import SPECIAL_WORDS, Vocabulary
-from selfalign_cli.data.wordpiece import load_tokenizer, save_tokenizer
-from selfalign_cli.data.wordpiece_training import build_wordpieces
-from selfalign_cli.engine.compare import compare_files
-from selfalign_cli.engine.inspect_files import inspect_any
+from selfalign_cli.data.text.vocab import SPECIAL_WORDS, Vocabulary
+from selfalign_cli.data.text.wordpiece import load_tokenizer, save_tokenizer
+from selfalign_cli.data.text.wordpiece_training import build_wordpieces
 from selfalign_cli.errors import SelfAlignError
+from selfalign_cli.inspection.files import inspect_any
+from selfalign_cli.scoring.compare import compare_files
 
 DEEP = "[" * 100_000
 

@@ -25,18 +25,18 @@ from support.dialects import make_pictures, write_butd, write_captions, write_mm
 from support.published_files import published_content, write_checkpoint
 from support.scan_dialects import write_scan
 
+from selfalign_cli.assembly.checkpoint import load_checkpoint
 from selfalign_cli.data.convert import convert_to_feature_file
-from selfalign_cli.data.features import FeatureFile
-from selfalign_cli.data.foreign_vocab import read_vocabulary
-from selfalign_cli.data.token_table import TokenTable
-from selfalign_cli.data.wordpiece import load_tokenizer
-from selfalign_cli.engine import cached_words
-from selfalign_cli.engine.checkpoint import load_checkpoint
-from selfalign_cli.engine.embeddings import read_embeddings
-from selfalign_cli.engine.inspect_files import inspect_any
-from selfalign_cli.engine.published_checkpoint import read_published_checkpoint
+from selfalign_cli.data.features.file import FeatureFile
+from selfalign_cli.data.text.foreign_vocab import read_vocabulary
+from selfalign_cli.data.text.token_table import TokenTable
+from selfalign_cli.data.text.wordpiece import load_tokenizer
 from selfalign_cli.errors import SelfAlignError
+from selfalign_cli.inspection.files import inspect_any
+from selfalign_cli.published.checkpoint import read_published_checkpoint
 from selfalign_cli.recipe.load import load_recipe
+from selfalign_cli.scoring.embeddings import read_embeddings
+from selfalign_cli.training import cached_words
 
 PACKAGE = Path(__file__).parents[1] / "selfalign_cli"
 PICTURES = make_pictures([2, 2, 2])

@@ -9,7 +9,7 @@ from selfalign_cli.bench.inputs import SIZES, TINY, ModelSize, build, pair_batch
 from selfalign_cli.bench.machine import Rates
 from selfalign_cli.bench.measure import Sample, Setting, Work, alternate, peak_extra
 from selfalign_cli.bench.report import Line
-from selfalign_cli.engine.step import train_step
+from selfalign_cli.training.step import train_step
 
 BATCHES = {"tiny": (4, 8), "small": (64, 128, 256, 512), "published": (32, 64, 128, 256)}
 CHUNK = {"tiny": 2, "small": 32, "published": 32}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from selfalign_cli.bench.floors import FLOAT, concept_work, context_work, data_work, head_work, optimizer_work
 from selfalign_cli.bench.inputs import CameraSize, caption_lengths
 from selfalign_cli.bench.machine import Work, product
-from selfalign_cli.models.attention import CONVOLUTIONS
+from selfalign_cli.models.parts.attention import CONVOLUTIONS
 
 BOX_NUMBERS = 6
 

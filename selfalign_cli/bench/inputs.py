@@ -12,11 +12,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from selfalign_cli.data.features import write_feature_file
-from selfalign_cli.data.records import ImageRecord
-from selfalign_cli.data.vocab import SPECIAL_WORDS, Vocabulary
+from selfalign_cli.assembly.build import (
+    ParameterGroups,
+    build_model,
+    build_objective,
+    build_optimizer,
+    parameter_groups,
+)
+from selfalign_cli.data.features.file import write_feature_file
+from selfalign_cli.data.features.records import ImageRecord
+from selfalign_cli.data.text.vocab import SPECIAL_WORDS, Vocabulary
 from selfalign_cli.encodings import ImageBatch, PairBatch, TextBatch
-from selfalign_cli.engine.build import ParameterGroups, build_model, build_objective, build_optimizer, parameter_groups
 from selfalign_cli.losses.objective import Objective
 from selfalign_cli.models.bert import seeded_bert
 from selfalign_cli.models.retrieval import RetrievalModel

@@ -12,7 +12,7 @@ import numpy as np
 from selfalign_cli.bench.inputs import SEED, ModelSize, feature_file, vocabulary
 from selfalign_cli.bench.measure import Setting, alternate
 from selfalign_cli.bench.report import Line
-from selfalign_cli.data.features import FeatureFile
+from selfalign_cli.data.features.file import FeatureFile
 from selfalign_cli.data.pairs import PairDataset, pair_batches
 
 STEP_SECONDS = 0.010

@@ -19,7 +19,7 @@ from selfalign_cli.bench.report import Line
 from selfalign_cli.losses.captioning import captioning_loss
 from selfalign_cli.losses.concept import ConceptAlignment
 from selfalign_cli.losses.context import context_alignment_loss
-from selfalign_cli.models.captioner import CaptionGenerator, caption_targets
+from selfalign_cli.models.parts.captioner import CaptionGenerator, caption_targets
 
 TEMPERATURE = 0.7
 LARGE = 8

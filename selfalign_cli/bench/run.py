@@ -1,4 +1,4 @@
-"""Run a bench by its name: a measurement, or a campaign that tries to break something."""
+"""Run a measurement by its name."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Callable
 
 import torch
 
-from selfalign_cli.bench import chunks, convert, fuzz, losses, memory, ranking, search, soak, startup, train
-from selfalign_cli.bench.campaign import Campaign, Order, drawn_seed
+from selfalign_cli.assembly.loading import choose_device
+from selfalign_cli.bench import chunks, convert, losses, ranking, search, startup, train
 from selfalign_cli.bench.machine import describe, measure_rates
 from selfalign_cli.bench.measure import Setting
 from selfalign_cli.bench.report import Report
-from selfalign_cli.engine.assemble import choose_device
 
 BENCHES = {
     "train": train.run,
@@ -23,9 +22,6 @@ BENCHES = {
     "startup": startup.run,
     "chunks": chunks.run,
 }
-CAMPAIGNS = {"soak": soak.run, "memory": memory.run, "fuzz": fuzz.run}
-DRAWN = ("soak", "fuzz")
-"""Campaigns that draw what they do, so often."""
 RATE_SIZES = {"tiny": 64, "small": 1024, "published": 2048}
 
 
@@ -54,26 +50,3 @@ def run_bench(
         torch.set_num_threads(before)
     machine = {**describe(setting), "gflops": rates.flops / 1e9, "copy_gb_per_second": rates.bytes / 1e9}
     return Report(name, size, machine, sizes, lines)
-
-
-def run_campaign(
-    name: str,
-    *,
-    size: str,
-    rounds: int | None = None,
-    seed: int | None = None,
-    threads: int | None = None,
-    tell: Callable[[str], None] = print,
-) -> Campaign:
-    """Try to break something, on the CPU; it belongs to the result what was tried how often.
-
-    Args:
-        name: a key of `CAMPAIGNS`.
-        size: tiny, small or published.
-        rounds: how often; None for what the size says.
-        seed: of what is drawn; None for one that nobody knows before.
-        threads: of torch; None for one.
-        tell: called with what is being tried.
-    """
-    setting = Setting(threads or 1, torch.device("cpu"))
-    return CAMPAIGNS[name](Order(size, rounds, drawn_seed() if seed is None else seed, setting, tell))

@@ -18,12 +18,12 @@ from selfalign_cli.bench.machine import Rates, Work
 from selfalign_cli.bench.measure import Setting, alternate
 from selfalign_cli.bench.plain.cross_attention import score_caption
 from selfalign_cli.bench.report import Line
-from selfalign_cli.data.token_table import collate_texts
-from selfalign_cli.data.vocab import Vocabulary
+from selfalign_cli.data.text.token_table import collate_texts
+from selfalign_cli.data.text.vocab import Vocabulary
 from selfalign_cli.encodings import RetrievalVectors
-from selfalign_cli.engine.embedding_writer import write_embeddings
-from selfalign_cli.engine.embeddings import read_embeddings
 from selfalign_cli.models.retrieval import RetrievalModel
+from selfalign_cli.scoring.embedding_writer import write_embeddings
+from selfalign_cli.scoring.embeddings import read_embeddings
 
 TOP = 10
 TOGETHER = 64

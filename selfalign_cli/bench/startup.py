@@ -12,20 +12,20 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from selfalign_cli.assembly.checkpoint import Checkpoint, save_checkpoint
+from selfalign_cli.assembly.loading import language_of_recipe
 from selfalign_cli.bench.machine import Rates
 from selfalign_cli.bench.measure import Setting, Work, alternate
 from selfalign_cli.bench.report import Line
-from selfalign_cli.data.captions import read_vocabulary_captions
 from selfalign_cli.data.convert import convert_to_feature_file
-from selfalign_cli.data.features import FeatureFile
-from selfalign_cli.data.scenes import make_scenes
-from selfalign_cli.data.vocab import build_vocabulary
-from selfalign_cli.engine.assemble import language_of_recipe
-from selfalign_cli.engine.checkpoint import Checkpoint, save_checkpoint
-from selfalign_cli.engine.train_state import begin_state
+from selfalign_cli.data.features.file import FeatureFile
+from selfalign_cli.data.text.captions import read_vocabulary_captions
+from selfalign_cli.data.text.vocab import build_vocabulary
+from selfalign_cli.demo.scenes import make_scenes
 from selfalign_cli.errors import RunError
 from selfalign_cli.recipe.load import load_recipe
 from selfalign_cli.recipe.shipped import shipped_recipe
+from selfalign_cli.training.train_state import begin_state
 
 SIZES = {"tiny": 24, "small": 2000, "published": 2000}
 """Pictures of the train split of the scenes; their test split is what `eval` scores."""

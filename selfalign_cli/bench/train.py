@@ -20,18 +20,18 @@ from selfalign_cli.bench.measure import Setting, give_freed_memory_back, in_chil
 from selfalign_cli.bench.parts import Step, memory_of_parts, seconds_of_parts
 from selfalign_cli.bench.plain import step as plain
 from selfalign_cli.bench.report import MIB, Line
-from selfalign_cli.data.features import FeatureFile
+from selfalign_cli.data.features.file import FeatureFile
 from selfalign_cli.data.pairs import collate_images
 from selfalign_cli.encodings import ImageBatch, PairBatch, TextBatch
-from selfalign_cli.engine.step import clip_gradients
 from selfalign_cli.losses.captioning import captioning_loss
 from selfalign_cli.losses.context import context_alignment_loss
 from selfalign_cli.losses.diversity import diversity_loss
 from selfalign_cli.losses.ranking import hinge_loss
-from selfalign_cli.models.camera import CameraTextEncoder
-from selfalign_cli.models.captioner import caption_targets
+from selfalign_cli.models.hosts.camera import CameraTextEncoder
+from selfalign_cli.models.parts.captioner import caption_targets
 from selfalign_cli.models.retrieval import RetrievalModel
 from selfalign_cli.similarity import similarity
+from selfalign_cli.training.step import clip_gradients
 
 CLIP = 2.0
 FILES = ("features", "boxes", "size")
@@ -138,7 +138,7 @@ def plain_step(host: AnyHost, size: Size, setting: Setting, folder: Path) -> Ste
 
 
 def train_step(trained: Trained, batch: PairBatch, mark: plain.Mark) -> dict[str, Tensor]:
-    """The step of `engine.step` and the terms of `losses.objective`, with a mark after each part."""
+    """The step of `training.step` and the terms of `losses.objective`, with a mark after each part."""
     terms = _terms(trained, batch, mark)
     trained.optimizer.zero_grad(set_to_none=True)
     terms["total"].backward()  # type: ignore[no-untyped-call]

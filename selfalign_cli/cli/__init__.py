@@ -1,1 +1,1 @@
-"""The command line: a thin skin over recipe, data and engine; all printing happens in `console`."""
+"""The command line: a thin skin over the other folders; all printing happens in `console`."""

@@ -78,8 +78,8 @@ def build_vocab(
     Example: selfalign build-vocab data/f30k.h5 --out data/f30k_vocab.json
     """
     from selfalign_cli.data.atomic import refuse_existing
-    from selfalign_cli.data.captions import read_vocabulary_captions
-    from selfalign_cli.data.foreign_vocab import is_foreign_vocabulary
+    from selfalign_cli.data.text.captions import read_vocabulary_captions
+    from selfalign_cli.data.text.foreign_vocab import is_foreign_vocabulary
 
     refuse_existing(out, overwrite, captions)
     _check_unused(kind, {"--tokenizer": tokenizer, "--lowercase": lowercase}, {"--size": size})
@@ -114,7 +114,7 @@ def _check_unused(kind: str, of_words: dict[str, object], of_pieces: dict[str, o
 def _build_words(
     texts: list[str], out: Path, min_count: int, tokenizer: str, lowercase: str, source: str, overwrite: bool
 ) -> list[list[str]]:
-    from selfalign_cli.data.vocab import build_vocabulary
+    from selfalign_cli.data.text.vocab import build_vocabulary
 
     with progress("count words: captions", len(texts)) as advance:
         vocabulary = build_vocabulary(
@@ -132,7 +132,7 @@ def _import_words(
     sources: list[Path], out: Path, counting: bool, tokenizer: str, lowercase: str, overwrite: bool
 ) -> list[list[str]]:
     """Take over a vocabulary of another program as it is."""
-    from selfalign_cli.data.foreign_vocab import is_foreign_vocabulary, read_foreign_vocabulary
+    from selfalign_cli.data.text.foreign_vocab import is_foreign_vocabulary, read_foreign_vocabulary
 
     if counting or len(sources) > 1:
         name = next(filter(is_foreign_vocabulary, sources))
@@ -150,8 +150,8 @@ def _import_words(
 
 
 def _build_wordpieces(texts: list[str], out: Path, size: int, min_count: int) -> list[list[str]]:
-    from selfalign_cli.data.wordpiece import save_tokenizer
-    from selfalign_cli.data.wordpiece_training import build_wordpieces
+    from selfalign_cli.data.text.wordpiece import save_tokenizer
+    from selfalign_cli.data.text.wordpiece_training import build_wordpieces
 
     tokenizer = build_wordpieces(texts, size=size, min_count=min_count)
     save_tokenizer(tokenizer, out)

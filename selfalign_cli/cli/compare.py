@@ -29,7 +29,7 @@ def compare(
 
     Example: selfalign compare baseline.h5 selfalign.h5
     """
-    from selfalign_cli.engine.compare import HEADER, compare_files
+    from selfalign_cli.scoring.compare import HEADER, compare_files
 
     comparison = compare_files(first, second, resamples=resamples, seed=seed)
     if as_json:

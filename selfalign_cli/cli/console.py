@@ -47,9 +47,9 @@ def show_error(error: SelfAlignError) -> None:
     """Print `error: …` and, when there is one, `hint: …` on stderr; of several processes, one does."""
     stream = sys.stderr
     if launched():
-        from selfalign_cli.parallel import may_speak
+        from selfalign_cli.parallel import claims_error_output
 
-        if not may_speak(error):
+        if not claims_error_output(error):
             return
         stream = sys.__stderr__ or stream
     write(stream, f"error: {printable(error.message)}")

@@ -45,8 +45,8 @@ def demo(
 
     Example: selfalign demo --seeds 5 --arms
     """
-    from selfalign_cli.engine.demo import Demo, run_demo
-    from selfalign_cli.engine.demo.result import DIFFERENCE_HEADER, HEADER
+    from selfalign_cli.demo.result import DIFFERENCE_HEADER, HEADER
+    from selfalign_cli.demo.run import Demo, run_demo
 
     folder = out or Path("runs") / f"demo{'-camera' if model == 'camera' else ''}{'-quick' if quick else ''}"
     asked = Demo(folder, model=model, seeds=seeds, ablations=arms)

@@ -76,9 +76,9 @@ def evaluate(
             raise RecipeError(f"{option} needs {'--json' if option == '--ranks' else '--trec'} beside it")
     paths, shares = checkpoints or [newest_checkpoint()], _numbers(weights)
     from selfalign_cli.data.atomic import refuse_existing
-    from selfalign_cli.engine.eccv import open_metrics, with_eccv
-    from selfalign_cli.engine.evaluate import score_files
-    from selfalign_cli.engine.query_files import TREC_FILES, write_details, write_trec
+    from selfalign_cli.scoring.eccv import open_metrics, with_eccv
+    from selfalign_cli.scoring.evaluate import score_files
+    from selfalign_cli.scoring.query_files import TREC_FILES, write_details, write_trec
 
     written = [*([details] if details else []), *([trec / name for name in TREC_FILES] if trec else [])]
     for out in written:

@@ -42,7 +42,7 @@ def export_embeddings(
     Example: selfalign export-embeddings runs/vsrn_f30k/best.ckpt --out f30k_test.h5
     """
     taken = checkpoint or newest_checkpoint()
-    from selfalign_cli.engine.export import export_embeddings as export
+    from selfalign_cli.scoring.export import export_embeddings as export
 
     export(
         taken,

@@ -56,8 +56,8 @@ def import_checkpoint(
 
     Example: selfalign import-checkpoint model_best.pth.tar --vocab f30k_precomp_vocab.pkl --out vsrn.ckpt
     """
-    from selfalign_cli.engine.import_checkpoint import ImportSources
-    from selfalign_cli.engine.import_checkpoint import import_checkpoint as convert
+    from selfalign_cli.published.importing import ImportSources
+    from selfalign_cli.published.importing import import_checkpoint as convert
 
     sources = ImportSources(vocab, bert, tokenizer, lowercase, data)
     imported = convert(source, out, sources, overwrite=overwrite)

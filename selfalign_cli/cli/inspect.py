@@ -27,7 +27,7 @@ def inspect_file(file: FileArg, quick: QuickOpt = False, as_json: JsonOpt = Fals
 
     Example: selfalign inspect data/f30k.h5
     """
-    from selfalign_cli.engine.inspect_files import inspect_any
+    from selfalign_cli.inspection.files import inspect_any
 
     found = inspect_any(file, quick=quick, progress=progress)
     if as_json:

@@ -27,8 +27,8 @@ def make_scenes(out: OutArg, images: ImagesOpt = 2000, seed: SeedOpt = 0) -> Non
 
     Example: selfalign make-scenes data/scenes --images 500
     """
-    from selfalign_cli.data.scenes import make_scenes as make
-    from selfalign_cli.data.scenes import split_sizes
+    from selfalign_cli.demo.scenes import make_scenes as make
+    from selfalign_cli.demo.scenes import split_sizes
 
     shown = 0
     with progress("make scenes: pictures", sum(split_sizes(images).values())) as advance:

@@ -19,7 +19,7 @@ def train(recipe: RecipeArg, overrides: SetOpt = None, resume: ResumeOpt = False
 
     checked = load_recipe(recipe, overrides or [])
     with no_lost_interrupt():
-        from selfalign_cli.engine.train import train_recipe
+        from selfalign_cli.training.train import train_recipe
 
     with TrainingView() as view:
         train_recipe(checked, resume=resume, device=device, ui=view)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from selfalign_cli.data.atomic import refuse_existing
-from selfalign_cli.data.feature_writer import Precision, write_feature_file
+from selfalign_cli.data.features.records import ConversionPlan
+from selfalign_cli.data.features.writer import Precision, write_feature_file
 from selfalign_cli.data.formats import plan_conversion
-from selfalign_cli.data.records import ConversionPlan
 from selfalign_cli.errors import DataError
 
 Advance = Callable[[int], None]

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from selfalign_cli.data.features import FeatureFile
-from selfalign_cli.data.token_table import TokenTable
+from selfalign_cli.data.features.file import FeatureFile
+from selfalign_cli.data.text.token_table import TokenTable
 from selfalign_cli.encodings import ImageBatch, PairBatch
 from selfalign_cli.errors import DataError
 

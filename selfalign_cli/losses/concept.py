@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from selfalign_cli.models.norm import real_rows, unit
+from selfalign_cli.models.parts.norm import real_rows, unit
 
 
 def sinkhorn_assignments(scores: Tensor, *, epsilon: float, iterations: int) -> Tensor:

@@ -14,7 +14,7 @@ from selfalign_cli.losses.concept import ConceptAlignment
 from selfalign_cli.losses.context import context_alignment_loss
 from selfalign_cli.losses.diversity import diversity_loss
 from selfalign_cli.losses.ranking import HingeMode, hinge_loss
-from selfalign_cli.models.captioner import CaptionGenerator, caption_targets
+from selfalign_cli.models.parts.captioner import CaptionGenerator, caption_targets
 from selfalign_cli.similarity import similarity
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from selfalign_cli.encodings import ContextEncoding, HostEncoding, RetrievalVectors
-from selfalign_cli.models.norm import MaskedBatchNorm, masked_mean, unit
+from selfalign_cli.models.parts.norm import MaskedBatchNorm, masked_mean, unit
 
 
 class ContextHead(nn.Module):

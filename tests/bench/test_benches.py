@@ -14,7 +14,7 @@ from selfalign_cli.bench.hosts import CAMERA, VSRN, AnyHost
 from selfalign_cli.bench.inputs import TINY, build, caption_lengths, pair_batch
 from selfalign_cli.bench.run import BENCHES
 from selfalign_cli.cli.app import app
-from selfalign_cli.engine.step import train_step
+from selfalign_cli.training.step import train_step
 
 EXPECTED = {
     "train": {"data", "picture encoder", "text encoder", "backward", "optimizer", "step", "random access"},

@@ -16,15 +16,15 @@ from selfalign_cli.bench.plain import camera as plain_camera
 from selfalign_cli.bench.plain import step as plain_step
 from selfalign_cli.bench.plain import vsrn as plain_vsrn
 from selfalign_cli.encodings import PairBatch, RetrievalVectors
-from selfalign_cli.engine.step import train_step
 from selfalign_cli.losses.captioning import captioning_loss
 from selfalign_cli.losses.concept import ConceptAlignment
 from selfalign_cli.losses.context import context_alignment_loss
 from selfalign_cli.losses.ranking import hinge_loss
 from selfalign_cli.metrics.ranks import rank_vectors
 from selfalign_cli.models.bert import seeded_bert
-from selfalign_cli.models.captioner import caption_targets
-from selfalign_cli.models.vsrn import VsrnImageEncoder
+from selfalign_cli.models.hosts.vsrn import VsrnImageEncoder
+from selfalign_cli.models.parts.captioner import caption_targets
+from selfalign_cli.training.step import train_step
 
 TOLERANCE = {"atol": 1e-10, "rtol": 1e-10}
 

@@ -19,7 +19,7 @@ from support.published_files import (
 from typer.testing import CliRunner
 
 from selfalign_cli.cli.app import app
-from selfalign_cli.data.vocab import Vocabulary
+from selfalign_cli.data.text.vocab import Vocabulary
 
 
 def run(*arguments):

@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from selfalign_cli.cli.app import app
-from selfalign_cli.data.feature_writer import write_feature_file
-from selfalign_cli.data.records import ImageRecord
-from selfalign_cli.data.vocab import build_vocabulary
+from selfalign_cli.data.features.records import ImageRecord
+from selfalign_cli.data.features.writer import write_feature_file
+from selfalign_cli.data.text.vocab import build_vocabulary
 
 COLOURS = ["red", "green", "blue", "black", "white", "grey"]
 SPLITS = {"train": 6, "dev": 3, "test": 4}

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support.records import WIDTH, make_record, make_records, write_records
 
 from selfalign_cli.data import pairs
-from selfalign_cli.data.features import FeatureFile
+from selfalign_cli.data.features.file import FeatureFile
 from selfalign_cli.data.pairs import (
     PairDataset,
     collate_images,
@@ -24,7 +24,7 @@ from selfalign_cli.data.pairs import (
     epoch_order,
     pair_batches,
 )
-from selfalign_cli.data.token_table import TokenTable, collate_texts
+from selfalign_cli.data.text.token_table import TokenTable, collate_texts
 from selfalign_cli.errors import DataError, RunError
 
 

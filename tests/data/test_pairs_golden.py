@@ -11,11 +11,11 @@ import torch
 from support.golden import golden_root, settings, tensors, under
 
 from selfalign_cli.data.convert import convert_to_feature_file
-from selfalign_cli.data.features import FeatureFile
+from selfalign_cli.data.features.file import FeatureFile
 from selfalign_cli.data.pairs import PairDataset, collate_pairs
-from selfalign_cli.data.vocab import Vocabulary
-from selfalign_cli.data.wordpiece import load_tokenizer
-from selfalign_cli.models.captioner import caption_targets
+from selfalign_cli.data.text.vocab import Vocabulary
+from selfalign_cli.data.text.wordpiece import load_tokenizer
+from selfalign_cli.models.parts.captioner import caption_targets
 
 LEGACY = golden_root() / "legacy"
 BATCHES = tensors(LEGACY / "expected" / "vsrn_batches.safetensors")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from campaigns.damage import damaged
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from selfalign_cli.bench.damage import damaged
 from selfalign_cli.errors import CheckpointError, DataError, RecipeError
 from selfalign_cli.models.bert import (
     _read_weights,

@@ -25,7 +25,7 @@ from support.golden_models import (
 )
 from torch import Tensor
 
-from selfalign_cli.models.camera import CameraTextEncoder
+from selfalign_cli.models.hosts.camera import CameraTextEncoder
 from selfalign_cli.similarity import similarity
 
 CASES = model_cases("position_enc")

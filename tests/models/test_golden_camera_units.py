@@ -10,9 +10,9 @@ from support.golden_units import GRADIENT, OUTPUT, assert_agrees, assert_slopes_
 from torch import Tensor
 
 from selfalign_cli.losses.diversity import diversity_loss
-from selfalign_cli.models.attention import GatedSelfAttention, ViewSummary
-from selfalign_cli.models.positions import BoxGate, box_features
-from selfalign_cli.models.published_names import CAMERA_IMAGE, rename_state
+from selfalign_cli.models.parts.attention import GatedSelfAttention, ViewSummary
+from selfalign_cli.models.parts.positions import BoxGate, box_features
+from selfalign_cli.published.names import CAMERA_IMAGE, rename_state
 
 pytestmark = pytest.mark.parametrize("precision", PRECISIONS)
 

@@ -21,9 +21,9 @@ from support.golden_units import (
 from torch import Tensor
 
 from selfalign_cli.losses.captioning import captioning_loss
-from selfalign_cli.models.captioner import CaptionGenerator, caption_targets
-from selfalign_cli.models.graph import RegionGraphLayer
-from selfalign_cli.models.published_names import CAPTIONER, VSRN_IMAGE
+from selfalign_cli.models.parts.captioner import CaptionGenerator, caption_targets
+from selfalign_cli.models.parts.graph import RegionGraphLayer
+from selfalign_cli.published.names import CAPTIONER, VSRN_IMAGE
 
 
 def graph_state(state: dict[str, Tensor], precision: str) -> dict[str, Tensor]:

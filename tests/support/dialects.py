@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from support.records import write_records
 
-from selfalign_cli.data.records import ImageRecord
+from selfalign_cli.data.features.records import ImageRecord
 
 WIDTH, HEIGHT = 640, 480
 

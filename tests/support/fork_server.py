@@ -15,7 +15,7 @@ import runpy
 import signal
 import sys
 
-PROGRAM = ("cli.app", "engine.train", "engine.evaluate", "engine.export", "models.camera", "models.bert")
+PROGRAM = ("cli.app", "training.train", "scoring.evaluate", "scoring.export", "models.hosts.camera", "models.bert")
 SLOW = ("torch._dynamo", "transformers.models.bert.modeling_bert")  # otherwise imported when they are needed
 
 

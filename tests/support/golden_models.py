@@ -8,12 +8,12 @@ import torch
 from support.golden import allowances, difference, settings, tensors, under, widen
 from torch import Tensor
 
+from selfalign_cli.assembly.build import build_model, build_objective, build_optimizer, parameter_groups
 from selfalign_cli.encodings import ImageBatch, PairBatch, TextBatch
-from selfalign_cli.engine.build import build_model, build_objective, build_optimizer, parameter_groups
-from selfalign_cli.engine.published_options import recipe_from_published
-from selfalign_cli.engine.step import train_step
-from selfalign_cli.models import published_names as names
 from selfalign_cli.models.bert import bert_from_config
+from selfalign_cli.published import names
+from selfalign_cli.published.options import recipe_from_published
+from selfalign_cli.training.step import train_step
 
 # What the golden files call a state, the rules that rename it, and where it lives here.
 VSRN_STATES = {

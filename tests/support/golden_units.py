@@ -8,7 +8,7 @@ import pytest
 from support.golden import PRECISIONS, ZERO_IN_THEORY, allowances, difference, under, unit_cases, widen
 from torch import Tensor, nn
 
-from selfalign_cli.models.published_names import Rules, rename_state
+from selfalign_cli.published.names import Rules, rename_state
 
 # MODELS.md section 11: what two releases of one library agree to.
 OUTPUT = {"f64": 1e-10, "f32": 3e-6}

@@ -15,9 +15,9 @@ import torch
 from support import tiny_models
 
 from selfalign_cli import parallel
+from selfalign_cli.assembly.build import build_optimizer
 from selfalign_cli.encodings import PairBatch
-from selfalign_cli.engine.build import build_optimizer
-from selfalign_cli.engine.step import train_step
+from selfalign_cli.training.step import train_step
 
 STEPS = 5
 RATE = "optim.learning_rate=0.001"
@@ -39,7 +39,7 @@ def whole_batch(step: int, pairs: int) -> PairBatch:
 
 def dealt(batch: PairBatch) -> PairBatch:
     """The rows of this process."""
-    share = parallel.dealt()
+    share = parallel.shard()
 
     def cut(part: Any) -> Any:
         found = {field.name: getattr(part, field.name) for field in fields(part)}
@@ -50,7 +50,7 @@ def dealt(batch: PairBatch) -> PairBatch:
 
 def main(host: str, pairs: str, chunk_size: str, out: str) -> None:
     text, *overrides = HOSTS[host]
-    with parallel.joined():
+    with parallel.process_group():
         tiny = tiny_models.build_tiny(text, *overrides, dtype=torch.float64).train()
         optimizer = build_optimizer(tiny.recipe, tiny.groups)
         terms = []

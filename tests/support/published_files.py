@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from selfalign_cli.data.vocab import SPECIAL_WORDS
-from selfalign_cli.engine.build import build_model
-from selfalign_cli.engine.import_checkpoint import Imported, ImportSources, import_checkpoint
-from selfalign_cli.engine.published_options import recipe_from_published
+from selfalign_cli.assembly.build import build_model
+from selfalign_cli.data.text.vocab import SPECIAL_WORDS
 from selfalign_cli.errors import SelfAlignError
-from selfalign_cli.models import published_names as names
 from selfalign_cli.models.bert import bert_from_config
 from selfalign_cli.models.retrieval import RetrievalModel
+from selfalign_cli.published import names
+from selfalign_cli.published.importing import Imported, ImportSources, import_checkpoint
+from selfalign_cli.published.options import recipe_from_published
 
 WORDS = (*SPECIAL_WORDS, "a", "dog", "cat", "runs", ".")
 PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog", "cat", "runs", ".")

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from selfalign_cli.data.feature_writer import write_feature_file
-from selfalign_cli.data.records import ImageRecord
+from selfalign_cli.data.features.records import ImageRecord
+from selfalign_cli.data.features.writer import write_feature_file
 
 WIDTH = 5
 

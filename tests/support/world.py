@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from campaigns.outcome import differences, metrics_of
 
-from selfalign_cli.bench.outcome import differences, metrics_of
-from selfalign_cli.data.captions import read_vocabulary_captions
 from selfalign_cli.data.convert import convert_to_feature_file
-from selfalign_cli.data.features import ImageRecord, write_feature_file
-from selfalign_cli.data.scenes import make_scenes
-from selfalign_cli.data.vocab import build_vocabulary
+from selfalign_cli.data.features.file import ImageRecord, write_feature_file
+from selfalign_cli.data.text.captions import read_vocabulary_captions
+from selfalign_cli.data.text.vocab import build_vocabulary
+from selfalign_cli.demo.scenes import make_scenes
 
 __all__ = ["World", "differences", "lines_of", "metrics_of", "opened", "outcome"]
 

@@ -15,9 +15,9 @@ from selfalign_cli.bench.plain.losses import unit
 from selfalign_cli.bench.plain.step import Mark, no_mark
 from selfalign_cli.encodings import ImageBatch, PairBatch
 from selfalign_cli.losses.objective import Objective
-from selfalign_cli.models.attention import GatedAttention, GatedSelfAttention, ViewSummary
-from selfalign_cli.models.camera import CameraImageEncoder, CameraTextEncoder
-from selfalign_cli.models.norm import MaskedBatchNorm
+from selfalign_cli.models.hosts.camera import CameraImageEncoder, CameraTextEncoder
+from selfalign_cli.models.parts.attention import GatedAttention, GatedSelfAttention, ViewSummary
+from selfalign_cli.models.parts.norm import MaskedBatchNorm
 from selfalign_cli.models.retrieval import RetrievalModel
 from selfalign_cli.models.selfalign import ContextHead, SelfAlign
 

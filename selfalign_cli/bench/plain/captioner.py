@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from selfalign_cli.models.captioner import CaptionGenerator
+from selfalign_cli.models.parts.captioner import CaptionGenerator
 
 
 def log_probabilities(generator: CaptionGenerator, regions: Tensor, labels: Tensor) -> Tensor:

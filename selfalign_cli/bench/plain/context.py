@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from selfalign_cli.bench.plain.losses import unit
-from selfalign_cli.models.norm import MaskedBatchNorm
+from selfalign_cli.models.parts.norm import MaskedBatchNorm
 from selfalign_cli.models.selfalign import ContextHead
 
 EPS = 1e-5

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from selfalign_cli.bench.plain import captioner, losses, vsrn
 from selfalign_cli.encodings import PairBatch
 from selfalign_cli.losses.objective import Objective
-from selfalign_cli.models.captioner import caption_targets
+from selfalign_cli.models.hosts.vsrn import VsrnImageEncoder, VsrnTextEncoder
+from selfalign_cli.models.parts.captioner import caption_targets
 from selfalign_cli.models.retrieval import RetrievalModel
 from selfalign_cli.models.selfalign import SelfAlign
-from selfalign_cli.models.vsrn import VsrnImageEncoder, VsrnTextEncoder
 
 Mark = Callable[[str], None]
 Loss = Callable[[RetrievalModel, Objective, PairBatch, Mark], dict[str, Tensor]]

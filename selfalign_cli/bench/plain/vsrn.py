@@ -11,9 +11,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from selfalign_cli.bench.plain.context import batch_norm, context_branch, length_one
 from selfalign_cli.bench.plain.losses import unit
-from selfalign_cli.models.graph import RegionGraphLayer
+from selfalign_cli.models.hosts.vsrn import VsrnImageEncoder, VsrnTextEncoder
+from selfalign_cli.models.parts.graph import RegionGraphLayer
 from selfalign_cli.models.selfalign import ContextHead
-from selfalign_cli.models.vsrn import VsrnImageEncoder, VsrnTextEncoder
 
 
 @dataclass(frozen=True)

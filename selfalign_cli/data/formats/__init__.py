@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from selfalign_cli.data.features.records import ConversionPlan
 from selfalign_cli.data.formats import (
     apart,
     bua_tsv,
@@ -21,7 +22,6 @@ from selfalign_cli.data.formats import (
 )
 from selfalign_cli.data.formats.joined import with_captions
 from selfalign_cli.data.formats.pictures import reason_of
-from selfalign_cli.data.records import ConversionPlan
 from selfalign_cli.errors import DataError
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from selfalign_cli.data.feature_layout import starts_as_hdf5
+from selfalign_cli.data.features.layout import starts_as_hdf5
 from selfalign_cli.data.formats.pictures import Array, Pictures, ReadPicture, Regions, named
 from selfalign_cli.errors import DataError
 

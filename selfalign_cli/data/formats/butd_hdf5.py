@@ -19,10 +19,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from selfalign_cli.data.captions import read_bytes
 from selfalign_cli.data.formats.foreign_hdf5 import dataset, names_in, opened_hdf5, whole
 from selfalign_cli.data.formats.pictures import Array, Counted, Pictures, ReadPicture, Regions, shown
 from selfalign_cli.data.restricted_pickle import ARRAYS, load_restricted
+from selfalign_cli.data.text.captions import read_bytes
 from selfalign_cli.errors import DataError
 
 FEATURES, BOXES, SPATIAL, POSITIONS = "image_features", "image_bb", "spatial_features", "pos_boxes"

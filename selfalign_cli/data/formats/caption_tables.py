@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from selfalign_cli.data.captions import KARPATHY_SPLITS, SCAN_CAPTIONS, read_caption_lines, read_captions_json
 from selfalign_cli.data.formats.pictures import shown
+from selfalign_cli.data.text.captions import KARPATHY_SPLITS, SCAN_CAPTIONS, read_caption_lines, read_captions_json
 from selfalign_cli.errors import DataError
 
 ONLY_SPLIT = "test"

@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from selfalign_cli.data.feature_layout import LIBRARY_FAULTS, starts_as_hdf5
+from selfalign_cli.data.features.layout import LIBRARY_FAULTS, starts_as_hdf5
 from selfalign_cli.data.formats.hdf5_heap import VariableLength
 from selfalign_cli.data.formats.pictures import Array, reason_of
 from selfalign_cli.errors import DataError

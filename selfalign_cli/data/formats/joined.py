@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from selfalign_cli.data.features.records import ConversionPlan, ImageRecord
 from selfalign_cli.data.formats.caption_tables import ONLY_SPLIT, CaptionedPicture, CaptionTable, read_whole_table
 from selfalign_cli.data.formats.pictures import Pictures, some_of
 from selfalign_cli.data.formats.scan import usual_order
-from selfalign_cli.data.records import ConversionPlan, ImageRecord
 from selfalign_cli.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")

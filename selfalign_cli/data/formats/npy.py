@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from selfalign_cli.data.array_in_file import ArrayInFile, Extent, expect_unchanged, identity
+from selfalign_cli.data.features.array_in_file import ArrayInFile, Extent, expect_unchanged, identity
 from selfalign_cli.errors import DataError
 
 # What numpy raises for damaged files: it reads the header as a Python expression.

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from selfalign_cli.data.feature_layout import FORMAT
-from selfalign_cli.data.features import FeatureFile
+from selfalign_cli.data.features.file import FeatureFile
+from selfalign_cli.data.features.layout import FORMAT
+from selfalign_cli.data.features.records import ConversionPlan, ImageRecord
 from selfalign_cli.data.formats.foreign_hdf5 import opened_hdf5
 from selfalign_cli.data.formats.joined import join
 from selfalign_cli.data.formats.pictures import Counted, Pictures, ReadPicture, Regions, named
-from selfalign_cli.data.records import ConversionPlan, ImageRecord
 from selfalign_cli.errors import DataError
 
 NAME = "selfalign"

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from selfalign_cli.data.captions import SCAN_CAPTIONS, read_caption_lines
+from selfalign_cli.data.features.records import ConversionPlan, ImageRecord
 from selfalign_cli.data.formats.npy import NpyRows, open_npy
 from selfalign_cli.data.formats.pictures import named
 from selfalign_cli.data.formats.scan_companions import SizeRows, read_file_names, read_ids, read_pickled_sizes
-from selfalign_cli.data.records import ConversionPlan, ImageRecord
+from selfalign_cli.data.text.captions import SCAN_CAPTIONS, read_caption_lines
 from selfalign_cli.errors import DataError
 
 FEATURES = "_ims.npy"

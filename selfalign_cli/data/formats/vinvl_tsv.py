@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from selfalign_cli.data.captions import read_bytes, read_json
 from selfalign_cli.data.formats.pictures import Array, Counted, Pictures, ReadPicture, Regions
 from selfalign_cli.data.formats.tsv_rows import FETCH_AGAIN, Line, first_fields, opened, read_again, read_lines
+from selfalign_cli.data.text.captions import read_bytes, read_json
 from selfalign_cli.errors import DataError
 
 FEATURES = "features.tsv"

@@ -1,4 +1,4 @@
-"""Temporary folders of these tests are in memory; commands run in processes that share one start-up."""
+"""Temporary folders of these tests are in memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from support.memory import memory_folder
-from support.processes import Forks
 
 
 @pytest.fixture
@@ -15,11 +14,3 @@ def tmp_path() -> Iterator[Path]:
     """An empty folder."""
     with memory_folder() as folder:
         yield folder
-
-
-@pytest.fixture(scope="session")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    """Runs commands in processes of their own."""
-    forks = Forks(tmp_path_factory.mktemp("printed"))
-    yield forks
-    forks.close()

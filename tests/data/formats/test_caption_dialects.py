@@ -14,9 +14,9 @@ from support.caption_dialects import CAPTION_DIALECTS, CaptionDialect, Captioned
 from support.damage import attempted, cut_short, damaged_copies, flipped
 from support.memory import memory_folder
 
-from selfalign_cli.data.captions import read_vocabulary_captions
 from selfalign_cli.data.convert import convert_to_feature_file
-from selfalign_cli.data.features import FeatureFile
+from selfalign_cli.data.features.file import FeatureFile
+from selfalign_cli.data.text.captions import read_vocabulary_captions
 
 ROUNDS = 60
 

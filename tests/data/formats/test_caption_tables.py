@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from selfalign_cli.data.captions import read_vocabulary_captions
 from selfalign_cli.data.formats.caption_tables import read_caption_table
 from selfalign_cli.data.formats.joined import join
 from selfalign_cli.data.formats.pictures import Counted, Regions
+from selfalign_cli.data.text.captions import read_vocabulary_captions
 from selfalign_cli.errors import DataError
 
 

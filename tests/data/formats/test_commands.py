@@ -10,8 +10,8 @@ from support.dialects import DIALECTS, make_pictures, write_captions
 from support.golden import golden_root
 from support.scan_dialects import EVERY_DIALECT
 
-from selfalign_cli.data.features import FeatureFile
-from selfalign_cli.engine.embeddings import read_embeddings
+from selfalign_cli.data.features.file import FeatureFile
+from selfalign_cli.scoring.embeddings import read_embeddings
 
 RECIPE = """
 run: {dir: run, tensorboard: false}

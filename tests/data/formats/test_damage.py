@@ -12,7 +12,7 @@ from support.dialects import make_pictures
 from support.scan_dialects import EVERY_DIALECT
 
 from selfalign_cli.data.convert import convert_to_feature_file
-from selfalign_cli.data.features import FeatureFile
+from selfalign_cli.data.features.file import FeatureFile
 
 ROUNDS = 25
 

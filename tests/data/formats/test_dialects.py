@@ -11,7 +11,7 @@ from support.memory import memory_folder
 from support.scan_dialects import EVERY_DIALECT
 
 from selfalign_cli.data.convert import convert_to_feature_file
-from selfalign_cli.data.features import FeatureFile
+from selfalign_cli.data.features.file import FeatureFile
 from selfalign_cli.data.formats import READERS
 
 every_dialect = pytest.mark.parametrize("dialect", EVERY_DIALECT.values(), ids=list(EVERY_DIALECT))

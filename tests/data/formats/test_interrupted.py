@@ -13,7 +13,7 @@ from support.dialects import DIALECTS, make_pictures, write_captions
 from support.processes import at_call
 
 from selfalign_cli.data.convert import convert_to_feature_file
-from selfalign_cli.data.features import FeatureFile
+from selfalign_cli.data.features.file import FeatureFile
 
 
 @pytest.fixture

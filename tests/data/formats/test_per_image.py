@@ -19,7 +19,7 @@ from support.dialects import (
 )
 
 from selfalign_cli.data.convert import convert_to_feature_file
-from selfalign_cli.data.features import FeatureFile
+from selfalign_cli.data.features.file import FeatureFile
 from selfalign_cli.data.formats.array_files import opened_npz, read_npy, read_npy_header, read_npy_object
 from selfalign_cli.errors import DataError
 

@@ -14,9 +14,9 @@ from support.dialects import DIALECTS, make_pictures, write_captions, write_own
 from support.records import make_records, write_records
 
 from selfalign_cli.data.convert import convert_to_feature_file
-from selfalign_cli.data.features import FeatureFile
+from selfalign_cli.data.features.file import FeatureFile
+from selfalign_cli.data.features.records import ImageRecord
 from selfalign_cli.data.formats import READERS, plan_conversion
-from selfalign_cli.data.records import ImageRecord
 from selfalign_cli.errors import DataError
 
 PICTURES = make_pictures([2, 2])

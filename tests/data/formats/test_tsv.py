@@ -20,7 +20,7 @@ from support.dialects import (
 )
 
 from selfalign_cli.data.convert import convert_to_feature_file
-from selfalign_cli.data.features import FeatureFile
+from selfalign_cli.data.features.file import FeatureFile
 from selfalign_cli.data.formats import tsv_rows
 from selfalign_cli.errors import DataError
 

@@ -1,0 +1,1 @@
+"""From recipes and checkpoints to loaded models that encode."""

@@ -1,0 +1,1 @@
+"""The feature file: its layout, its reader and its writer."""

@@ -1,0 +1,1 @@
+"""Captions and how they become token ids."""

@@ -1,0 +1,158 @@
+"""The demo: make the data, then for every seed and arm train, export and score, and put it all together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from selfalign_cli.assembly.checkpoint import load_checkpoint
+from selfalign_cli.data.atomic import replacing
+from selfalign_cli.demo.arms import ABLATIONS, ARMS, Arm, arm_recipe
+from selfalign_cli.demo.result import ArmResult, DemoResult, training_seconds
+from selfalign_cli.demo.world import World, claim_folder, make_world
+from selfalign_cli.errors import RecipeError
+from selfalign_cli.metrics.report import RetrievalReport
+from selfalign_cli.recipe.load import load_recipe, recipe_hash
+from selfalign_cli.recipe.schema import Recipe
+from selfalign_cli.scoring.evaluate import evaluate_files
+from selfalign_cli.scoring.export import export_embeddings
+from selfalign_cli.training.interrupt import RunInterrupted
+from selfalign_cli.training.run_folder import RunFolder, versions
+from selfalign_cli.training.train import train_recipe
+from selfalign_cli.training.trainer import TrainingView
+
+FIRST_SEED = 1024
+DEVICE = "cpu"
+"""Always: small models gain nothing from a GPU, and the same seed shall give the same numbers everywhere it can."""
+
+
+class DemoView(Protocol):
+    """What shows a demo to a person; nothing below `cli` prints."""
+
+    def stage(self, text: str) -> None:
+        """Something begins."""
+
+    def counting(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Give a function to call with the number of items done since its last call."""
+
+    def training(self) -> AbstractContextManager[TrainingView]:
+        """Give a view of one training run."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What to run.
+
+    Attributes:
+        out: folder of everything; one that holds the same demo is continued.
+        model: the host.
+        train_images: pictures of the train split.
+        epochs: epochs of the SelfAlign arm, the others in proportion; None for the shipped recipes as they are.
+        seeds: number of model seeds.
+        ablations: also train SelfAlign with parts switched off.
+    """
+
+    out: Path
+    model: Literal["vsrn", "camera"] = "vsrn"
+    train_images: int = 2000
+    epochs: int | None = None
+    seeds: int = 1
+    ablations: bool = False
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """What is compared, in the order of the tables."""
+        return (*ARMS, *ABLATIONS) if self.ablations else ARMS
+
+
+def run_demo(demo: Demo, view: DemoView) -> DemoResult:
+    """Run a demo, or what is left of it: arms that are trained already are only scored again.
+
+    Args:
+        demo: what to run.
+        view: shows the progress.
+
+    Returns:
+        Scores, times and differences; also written to `results/demo.json`.
+
+    Raises:
+        SelfAlignError: the folder holds something else, the disk is full, or the run was interrupted.
+    """
+    claim_folder(demo.out, {"model": demo.model, "train_images": demo.train_images, "epochs": demo.epochs})
+    world = make_world(demo.out / "data", model=demo.model, train_images=demo.train_images, view=view)
+    results = []
+    for seed in range(FIRST_SEED, FIRST_SEED + demo.seeds):
+        for number, arm in enumerate(demo.arms, start=1):
+            recipe = arm_recipe(
+                arm,
+                demo.model,
+                seed=seed,
+                folder=demo.out / "runs" / f"{arm.name}-{seed}",
+                features=world.features,
+                text=world.text,
+                epochs=demo.epochs,
+            )
+            view.stage(f"{arm.label}, seed {seed}: arm {number} of {len(demo.arms)}, {recipe.optim.epochs} epochs")
+            _train(recipe, view)
+            results.append(_score(demo.out, arm, recipe, world))
+    result = DemoResult(demo.out, demo.model, demo.arms, tuple(results), versions())
+    with replacing(demo.out / "results" / "demo.json") as temporary:
+        temporary.write_text(json.dumps(result.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return result
+
+
+def _train(recipe: Recipe, view: DemoView) -> None:
+    """Train an arm, or what is left of it."""
+    folder = RunFolder(Path(recipe.run.dir))
+    kept = folder.path / "recipe.yaml"
+    if folder.last.exists() and kept.exists() and recipe_hash(load_recipe(kept)) != recipe_hash(recipe):
+        raise RecipeError(
+            f"{folder.path} was trained by another recipe than this release ships",
+            "choose another folder with --out, or remove this one",
+        )
+    try:
+        with view.training() as ui:
+            train_recipe(recipe, resume=folder.last.exists(), device=DEVICE, ui=ui)
+    except RunInterrupted as stop:
+        stop.hint = "the same command goes on from here"
+        raise
+
+
+def _score(out: Path, arm: Arm, recipe: Recipe, world: World) -> ArmResult:
+    """Export the test split of a trained arm, and score what was exported."""
+    folder = RunFolder(Path(recipe.run.dir))
+    name = folder.path.name
+    embeddings, details = out / "embeddings" / f"{name}.h5", out / "results" / f"{name}.json"
+    embeddings.parent.mkdir(exist_ok=True)
+    export_embeddings(folder.best, embeddings, data=world.features, device=DEVICE, overwrite=True)
+    report = evaluate_files([embeddings], device=DEVICE)
+    with replacing(details) as temporary:
+        temporary.write_text(json.dumps(report.to_json(ranks=True)) + "\n", encoding="utf-8")
+    best = load_checkpoint(folder.best)
+    return ArmResult(
+        arm=arm,
+        seed=recipe.run.seed,
+        epochs=recipe.optim.epochs,
+        best_epoch=best.epoch,
+        dev_rsum=best.scores["rsum"],
+        seconds=training_seconds(folder.path / "metrics.jsonl"),
+        scores=_scores(report),
+        recipe=recipe_hash(recipe),
+        signature=report.signature,
+        checkpoint=str(folder.best.relative_to(out)),
+        embeddings=str(embeddings.relative_to(out)),
+    )
+
+
+def _scores(report: RetrievalReport) -> dict[str, float]:
+    """The six recalls and their sum, in percent, by the names that `selfalign compare` uses."""
+    recalls = {
+        f"{direction}.{name}": float(getattr(getattr(report, direction), name))
+        for direction in ("i2t", "t2i")
+        for name in ("r1", "r5", "r10")
+    }
+    return {**recalls, "rsum": report.rsum}

@@ -1,0 +1,132 @@
+"""What the arms of the demo share: scenes, feature file, and vocabulary or BERT folder, each made once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from selfalign_cli import __version__
+from selfalign_cli.data.atomic import replacing
+from selfalign_cli.data.convert import convert_to_feature_file
+from selfalign_cli.data.text.captions import read_vocabulary_captions
+from selfalign_cli.data.text.vocab import build_vocabulary
+from selfalign_cli.demo.scenes import make_scenes, split_sizes
+from selfalign_cli.errors import DataError
+
+DATA_SEED = 0
+"""Seed of the scenes; the seeds that vary are those of the models."""
+
+SETTINGS = "settings.json"
+
+
+class WorldView(Protocol):
+    """What shows the making of data to a person."""
+
+    def stage(self, text: str) -> None:
+        """Something begins, or is there already."""
+
+    def counting(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Give a function to call with the number of items done since its last call."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Where the data are.
+
+    Attributes:
+        scenes: pictures, captions, boxes, features as `selfalign make-scenes` writes them.
+        features: the feature file.
+        text: the vocabulary (VSRN) or the BERT folder (CAMERA).
+    """
+
+    scenes: Path
+    features: Path
+    text: Path
+
+
+def claim_folder(out: Path, settings: dict[str, object]) -> None:
+    """Begin a demo in a new folder, or make sure that the one in it is the same.
+
+    Args:
+        out: the folder.
+        settings: what a demo that is taken up again must share, JSON types.
+
+    Raises:
+        DataError: the folder holds something else, or a demo with other settings or of another release.
+    """
+    path = out / SETTINGS
+    settings = {"selfalign": __version__, **settings}
+    try:
+        taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+        found = json.loads(path.read_bytes()) if path.exists() else None
+    except (OSError, ValueError) as fault:
+        raise DataError(f"{path} cannot be read: {fault}", "choose another folder with --out") from fault
+    if found == settings:
+        return
+    if found is not None or taken:
+        message = f"{out} holds something else than a demo"
+        if isinstance(found, dict):
+            other = [
+                f"{name} {found.get(name)}, not {value}"
+                for name, value in settings.items()
+                if found.get(name) != value
+            ]
+            message = f"{out} holds a demo of another kind: {'; '.join(other)}"
+        raise DataError(message, "choose another folder with --out, or remove this one")
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def make_world(folder: Path, *, model: str, train_images: int, view: WorldView) -> World:
+    """Make what is not there yet. Every part appears under its name only when it is whole.
+
+    Args:
+        folder: where to make it.
+        model: vsrn or camera, which decides between a vocabulary and a BERT folder.
+        train_images: pictures of the train split.
+        view: shows the progress.
+
+    Raises:
+        DataError: the folder cannot be written to.
+        RunError: the disk is full.
+    """
+    text = "scenes_vocab.json" if model == "vsrn" else "scenes_bert"  # as in the shipped recipes
+    world = World(folder / "scenes", folder / "scenes.h5", folder / text)
+    if not world.features.exists():
+        _make_features(world, train_images, view)
+    if model == "vsrn" and not world.text.exists():
+        view.stage(f"vocabulary: {world.text}")
+        captions = read_vocabulary_captions(world.features)
+        build_vocabulary(captions, source=world.features.name).save(world.text)
+    if model == "camera" and not (world.text / "config.json").exists():  # the last of its files to be written
+        view.stage(f"WordPieces and a BERT of random weights: {world.text}")
+        _make_bert(world)
+    return world
+
+
+def _make_features(world: World, train_images: int, view: WorldView) -> None:
+    if not world.scenes.exists():
+        with view.counting("make scenes: pictures", sum(split_sizes(train_images).values())) as advance:
+            shown = 0
+
+            def show(done: int, _total: int) -> None:
+                nonlocal shown
+                advance(done - shown)
+                shown = done
+
+            make_scenes(world.scenes, train_images=train_images, seed=DATA_SEED, progress=show)
+    convert_to_feature_file([world.scenes], world.features, progress=view.counting)
+
+
+def _make_bert(world: World) -> None:
+    # Only here: `tokenizers` and `transformers` take seconds to import, and VSRN needs neither.
+    from selfalign_cli.data.text.wordpiece import save_tokenizer
+    from selfalign_cli.data.text.wordpiece_training import build_wordpieces
+    from selfalign_cli.demo.seeded_bert import write_seeded_bert
+
+    save_tokenizer(build_wordpieces(read_vocabulary_captions(world.features)), world.text)
+    write_seeded_bert(world.text)

@@ -1,1 +1,0 @@
-"""Training, checkpoints, evaluation and export: where recipes, data and models meet."""

@@ -1,0 +1,1 @@
+"""Layers that hosts, SelfAlign and losses are made of."""

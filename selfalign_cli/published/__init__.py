@@ -1,0 +1,1 @@
+"""Files of the published programs: read without running them, converted to ours."""

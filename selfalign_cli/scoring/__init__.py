@@ -1,0 +1,1 @@
+"""Vectors to recalls, files and comparisons."""

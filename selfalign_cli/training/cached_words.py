@@ -1,0 +1,157 @@
+"""`data.cache_words`: the token states of a frozen BERT, computed once and kept in files of the run folder.
+
+Room on disk: captions x mean number of tokens x BERT's width x 4 bytes. With a BERT of width 768 and some 14 tokens a
+caption that is 43 kB a caption: 6 GB for the 150,000 captions of Flickr30K's train and dev, 25 GB for MSCOCO. Memory
+holds one batch; the rest is the system's file cache.
+
+A state is computed among other neighbours than it would have in training, so it may differ from the uncached one by
+rounding, and by no more: BERT reads real tokens only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Callable, Iterable
+from copy import copy
+from dataclasses import replace
+from pathlib import Path
+from tokenize import TokenError
+from typing import IO
+
+import numpy as np
+import torch
+
+from selfalign_cli.assembly.checkpoint import hash_of_state
+from selfalign_cli.data.atomic import replacing
+from selfalign_cli.data.features.array_in_file import ArrayInFile, Extent, identity
+from selfalign_cli.data.text.token_table import TokenTable
+from selfalign_cli.errors import RunError
+from selfalign_cli.models.hosts.camera import CameraTextEncoder
+from selfalign_cli.training.trainer import TrainingData
+
+FOLDER = "cache"
+NUMBER = np.dtype("<f4")
+SPOKEN_EVERY = 10_000  # captions between two messages
+Say = Callable[[str], None]
+
+
+def with_cached_words(
+    data: TrainingData, text: CameraTextEncoder, run: Path, *, batch_size: int, device: torch.device, say: Say
+) -> TrainingData:
+    """Give the captions of train and dev their token states, from files of an earlier start or computed now.
+
+    Args:
+        data: the training data.
+        text: the text encoder on `device`, with the weights of BERT that the run trains with.
+        run: the run folder, which exists; the states go to its folder `cache`.
+        batch_size: captions that BERT sees at once.
+        device: where to compute.
+        say: shows a message.
+
+    Raises:
+        RunError: the disk has no room for them.
+        DataError: the folder cannot be written to.
+    """
+    folder = run / FOLDER
+    tables = (data.pairs.tokens, data.dev.tokens)
+    paths = [folder / f"{key}.npy" for key in _keys(text, tables)]
+    width: int = text.word_map.in_features
+    for left_over in folder.glob(".*.npy.*.tmp"):
+        left_over.unlink(missing_ok=True)
+    missing = [table for path, table in zip(paths, tables, strict=True) if _open(path, table, width) is None]
+    if missing:
+        tokens = sum(len(table.ids) for table in missing)
+        require_room(run, captions=sum(map(len, missing)), tokens=tokens, width=width)
+    cached = [
+        _cached(table, path, text, batch_size=batch_size, device=device, say=say)
+        for path, table in zip(paths, tables, strict=True)
+    ]
+    pairs = copy(data.pairs)
+    pairs.tokens = cached[0]
+    return replace(data, pairs=pairs, dev=replace(data.dev, tokens=cached[1]))
+
+
+def require_room(folder: Path, *, captions: int, tokens: int, width: int) -> None:
+    """Refuse to begin what the disk cannot hold.
+
+    Raises:
+        RunError: with the arithmetic.
+    """
+    needed, free = tokens * width * NUMBER.itemsize, shutil.disk_usage(folder).free
+    if needed > free:
+        raise RunError(
+            f"data.cache_words needs {needed / 1e9:,.1f} GB for {captions:,} captions ({tokens:,} tokens x {width} "
+            f"numbers x {NUMBER.itemsize} bytes); {folder} has {free / 1e9:,.1f} GB left",
+            "free some space, choose another run.dir, or set data.cache_words: false",
+        )
+
+
+def _keys(text: CameraTextEncoder, tables: Iterable[TokenTable]) -> list[str]:
+    """A hash for each table, of all that decides its states: BERT's sizes and weights, the ids, their lengths."""
+    config = text.bert.config.to_dict()  # type: ignore[operator, union-attr]
+    bert = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    bert.update(hash_of_state(text.bert.state_dict()).encode())
+    keys = []
+    for table in tables:
+        whole = bert.copy()
+        whole.update(table.offsets.tobytes())
+        whole.update(table.ids.tobytes())
+        keys.append(whole.hexdigest()[:16])
+    return keys
+
+
+def _cached(
+    table: TokenTable, path: Path, text: CameraTextEncoder, *, batch_size: int, device: torch.device, say: Say
+) -> TokenTable:
+    """The table with its states, which are computed unless the file is there and whole."""
+    width: int = text.word_map.in_features
+    states = _open(path, table, width)
+    if states is None:
+        say(f"computing BERT's states of {len(table):,} captions, once, into {path}")
+        with replacing(path) as temporary, temporary.open("wb") as stream:
+            _write(stream, table, text, batch_size=batch_size, device=device, say=say)
+        states = _open(path, table, width)
+        if states is None:
+            raise RunError(f"{path} was changed while it was written", "start again with --resume")
+    return replace(table, states=states)
+
+
+def _open(path: Path, table: TokenTable, width: int) -> ArrayInFile | None:
+    """The states in a file; None if there is no file, or not a whole one."""
+    try:
+        before = identity(path)
+        with warnings.catch_warnings():  # numpy's, about headers that only damage can bring about
+            warnings.simplefilter("ignore")
+            found = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, TypeError, ArithmeticError, EOFError, SyntaxError, TokenError):
+        return None
+    if not isinstance(found, np.memmap) or found.shape != (len(table.ids), width) or found.dtype != NUMBER:
+        return None
+    return ArrayInFile(path, Extent(found.offset, (len(table.ids), width), NUMBER.str), before)
+
+
+@torch.inference_mode()
+def _write(
+    stream: IO[bytes], table: TokenTable, text: CameraTextEncoder, *, batch_size: int, device: torch.device, say: Say
+) -> None:
+    """Write the states of every caption at its place; captions of similar length go through BERT together."""
+    width: int = text.word_map.in_features
+    header = {"descr": NUMBER.str, "fortran_order": False, "shape": (len(table.ids), width)}
+    np.lib.format.write_array_header_1_0(stream, header)
+    start = stream.tell()
+    text.bert.eval()
+    order = np.argsort(table.lengths(np.arange(len(table))), kind="stable")
+    spoken = 0
+    for done in range(0, len(order), batch_size):
+        rows = order[done : done + batch_size]
+        texts = table.batch(rows).to(device)
+        states = text.token_states(texts).float().cpu().numpy().astype(NUMBER, copy=False)
+        for row, length, own in zip(rows, table.lengths(rows), states, strict=True):
+            stream.seek(start + int(table.offsets[row]) * width * NUMBER.itemsize)
+            stream.write(own[:length].tobytes())
+        if done - spoken >= SPOKEN_EVERY:
+            spoken = done
+            say(f"BERT's states: {done:,} of {len(order):,} captions")

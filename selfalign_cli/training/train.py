@@ -1,0 +1,161 @@
+"""`selfalign train`: open what a recipe names, start or resume its run, and hand over to the loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from selfalign_cli import parallel
+from selfalign_cli.assembly.checkpoint import load_checkpoint
+from selfalign_cli.assembly.encode import open_split, told_of_cut
+from selfalign_cli.assembly.loading import choose_device, language_of_recipe, needs_boxes, open_features
+from selfalign_cli.data.pairs import PairDataset
+from selfalign_cli.errors import DataError, RecipeError, RunError
+from selfalign_cli.recipe.load import recipe_hash
+from selfalign_cli.recipe.schema import Recipe
+from selfalign_cli.training.interrupt import StopRequest
+from selfalign_cli.training.metrics_log import MetricsLog, NoLog
+from selfalign_cli.training.run_folder import RunFolder, check_resumable
+from selfalign_cli.training.train_state import TrainState, begin_state, restore_state
+from selfalign_cli.training.trainer import Run, TrainingData, TrainingView
+
+MANY_UNKNOWN = 0.1
+"""Share of the words of a split above which the vocabulary seems to be that of other captions."""
+
+
+def train_recipe(recipe: Recipe, *, resume: bool, device: str, ui: TrainingView) -> dict[str, Any]:
+    """Train what a recipe says, into its run folder.
+
+    Args:
+        recipe: the recipe.
+        resume: continue from last.ckpt.
+        device: auto, cpu or cuda.
+        ui: shows the run.
+
+    Returns:
+        A summary: steps, epochs, seconds, best score and step, paths.
+
+    Raises:
+        SelfAlignError: wrong input (exit 2), or a run that cannot go on (exit 1, 130 and 143 when interrupted).
+    """
+    with StopRequest() as stop, parallel.process_group():
+        place = choose_device(device)
+        data = open_training_data(recipe)
+        _check_shares(recipe, data)
+        folder = RunFolder(Path(recipe.run.dir))
+        resume = parallel.broadcast(resume or folder.restarted())
+        state = start_or_resume(recipe, data, folder, place, resume=resume, ui=ui)
+        _check_agreement(recipe, data, state)
+        with _log_of(recipe, folder, state) as log:  # from here on, the folder is this run's alone
+            if recipe.data.cache_words:
+                data = _with_cached_words(recipe, data, folder, state, place, ui)
+            if parallel.rank() == 0:
+                folder.describe(recipe, data.pairs.file.content_hash, data.language.captions.content_hash)
+            stop.defer()
+            try:
+                return Run(recipe, data, state, folder, log, ui, place).train(stop)
+            except DataError as fault:  # it was sound when the run began
+                raise RunError(fault.message, fault.hint) from fault
+
+
+def _check_shares(recipe: Recipe, data: TrainingData) -> None:
+    """Every process needs a pair in every batch."""
+    pairs, size, processes = len(data.pairs), recipe.data.batch_size, parallel.world_size()
+    smallest = min(size, pairs % size or size)
+    if smallest < processes:
+        raise RecipeError(
+            f"the smallest batch has {smallest} pairs for {processes} processes ({pairs:,} pairs, batches of {size})",
+            "choose another data.batch_size, or fewer processes",
+        )
+
+
+def _check_agreement(recipe: Recipe, data: TrainingData, state: TrainState) -> None:
+    """Processes on several machines may see different files."""
+    file, language = data.pairs.file, data.language
+    own = (recipe_hash(recipe), file.content_hash, language.captions.content_hash, state.step)
+    if any(other != own for other in parallel.all_gather_objects(own)):
+        raise RunError(
+            "the processes of this run see different recipes, features, vocabularies or checkpoints",
+            "put them, and run.dir, on a file system that all machines share",
+        )
+
+
+def _log_of(recipe: Recipe, folder: RunFolder, state: TrainState) -> MetricsLog | NoLog:
+    """The log of a run; one process of several writes it."""
+    if parallel.rank() > 0:
+        return NoLog()
+    return MetricsLog(folder.path, offset=state.log_bytes, step=state.step, tensorboard=recipe.run.tensorboard)
+
+
+def open_training_data(recipe: Recipe) -> TrainingData:
+    """Open what a recipe trains on and validates with."""
+    named = {"data.features": recipe.data.features, "data.vocab": recipe.data.vocab}
+    missing = [f"{key}: {path}" for key, path in named.items() if path is not None and not Path(path).exists()]
+    if len(missing) > 1:
+        raise DataError("there is no file\n  " + "\n  ".join(missing), "selfalign convert-features, build-vocab")
+    file = open_features(recipe.data.features, boxes=needs_boxes(recipe))
+    language = language_of_recipe(recipe)
+    encode = language.captions.encode
+    pairs = PairDataset(file, recipe.data.train_split, encode, max_words=recipe.data.max_words)
+    dev = open_split(file, recipe.data.dev_split, encode, max_words=recipe.data.max_words, limit=recipe.data.dev_limit)
+    return TrainingData(pairs, dev, language)
+
+
+def start_or_resume(
+    recipe: Recipe, data: TrainingData, folder: RunFolder, device: torch.device, *, resume: bool, ui: TrainingView
+) -> TrainState:
+    """Build the state of a run at its first step, or at that of last.ckpt."""
+    file, language = data.pairs.file, data.language
+    last = load_checkpoint(folder.last) if resume and folder.last.exists() else None
+    if last is None:
+        folder.begin(resume=resume)
+    else:
+        for change in check_resumable(recipe, last, file.content_hash, language.captions.content_hash):
+            ui.message(f"resuming with another {change}")
+    state = begin_state(recipe, language, file.feature_dim, device)
+    if last is not None:
+        restore_state(state, last, what=str(folder.last))
+    elif resume:
+        ui.message(f"there is no {folder.last} to resume: starting at the first step")
+    for split, tokens in ((data.pairs.split, data.pairs.tokens), (data.dev.split, data.dev.tokens)):
+        told = told_of_cut(tokens, split=split, max_words=recipe.data.max_words)
+        if told:
+            ui.message(told)
+    unknown = _told_of_unknown(data)
+    if unknown:
+        ui.message(unknown)
+    return state
+
+
+def _told_of_unknown(data: TrainingData) -> str | None:
+    """Say how many words the vocabulary lacks, if they are many: was it made from other captions?"""
+    captions, tokens = data.language.captions, data.pairs.tokens
+    marks = 2 * len(tokens)
+    share = np.count_nonzero(tokens.ids == captions.unknown) / max(1, len(tokens.ids) - marks)
+    if share <= MANY_UNKNOWN:
+        return None
+    return (
+        f"{share:.0%} of the words of split {data.pairs.split} are unknown to the vocabulary: is it that of this data?"
+    )
+
+
+def _with_cached_words(
+    recipe: Recipe, data: TrainingData, folder: RunFolder, state: TrainState, device: torch.device, ui: TrainingView
+) -> TrainingData:
+    # Only here: CAMERA brings transformers along, which takes seconds to import.
+    from selfalign_cli.models.hosts.camera import CameraTextEncoder
+    from selfalign_cli.training.cached_words import with_cached_words
+
+    text = state.model.text
+    assert isinstance(text, CameraTextEncoder)  # a fault of the recipe otherwise
+    if parallel.rank() > 0:
+        parallel.barrier()
+    cached = with_cached_words(
+        data, text, folder.path, batch_size=recipe.validation.batch_size, device=device, say=ui.message
+    )
+    if parallel.rank() == 0:
+        parallel.barrier()
+    return cached

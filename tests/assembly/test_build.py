@@ -1,0 +1,163 @@
+"""Recipe sections and constructors say the same: no key is left over, no option stays unreachable."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+import pytest
+from support.tiny_models import CAMERA, VSRN, build_tiny
+
+from selfalign_cli.losses.concept import ConceptAlignment
+from selfalign_cli.losses.objective import ContextOptions, LossWeights, RankingOptions
+from selfalign_cli.models.hosts.camera import CameraImageEncoder, CameraTextEncoder
+from selfalign_cli.models.hosts.vsrn import VsrnImageEncoder, VsrnTextEncoder
+from selfalign_cli.models.parts.captioner import CaptionGenerator
+from selfalign_cli.models.selfalign import SelfAlign
+from selfalign_cli.recipe import schema
+from selfalign_cli.recipe.schema import Section
+
+Constructors = tuple[Callable[..., object], ...]
+
+# For each section: its constructors, the keys somebody else reads (and who), the arguments build.py gives itself.
+SECTIONS: dict[type[Section], tuple[Constructors, set[str], set[str]]] = {
+    schema.VsrnSection: (
+        (VsrnImageEncoder, VsrnTextEncoder),
+        {"name"},
+        {"feature_dim", "vocab_size", "for_selfalign"},
+    ),
+    schema.CameraSection: (
+        (CameraImageEncoder, CameraTextEncoder),
+        {"name", "bert"},  # the token encoder is built before
+        {"feature_dim", "token_encoder", "for_selfalign", "masked_means", "masked_batchnorm", "masked_attention"},
+    ),
+    schema.SelfAlignSection: (
+        (SelfAlign,),
+        {"enabled"},
+        {"dim", "context_first", "masked_means", "masked_batchnorm", "masked_keys"},
+    ),
+    schema.RankingSection: ((RankingOptions,), {"warmup_epochs"}, set()),  # the trainer
+    schema.ConceptSection: ((ConceptAlignment,), {"enabled", "weight", "frozen_epochs"}, {"dim"}),  # the trainer
+    schema.ContextSection: ((ContextOptions,), {"enabled", "weight"}, set()),
+    schema.CaptioningSection: ((CaptionGenerator,), {"weight"}, {"region_dim", "vocab_size"}),
+}
+
+
+def arguments(constructors: Constructors) -> set[str]:
+    return {name for constructor in constructors for name in inspect.signature(constructor).parameters}
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.__name__)
+def test_no_key_of_a_section_is_left_over(section: type[Section]) -> None:
+    constructors, elsewhere, _ = SECTIONS[section]
+    assert set(section.model_fields) - arguments(constructors) == elsewhere
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.__name__)
+def test_no_option_of_a_constructor_is_out_of_reach(section: type[Section]) -> None:
+    constructors, _, given = SECTIONS[section]
+    assert arguments(constructors) - set(section.model_fields) == given
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.__name__)
+def test_defaults_agree(section: type[Section]) -> None:
+    constructors, _, _ = SECTIONS[section]
+    for constructor in constructors:
+        for name, parameter in inspect.signature(constructor).parameters.items():
+            field = section.model_fields.get(name)
+            if field is not None and parameter.default is not inspect.Parameter.empty:
+                assert parameter.default == field.default, name
+
+
+def test_every_section_of_model_and_loss_is_looked_at() -> None:
+    nested = {
+        kind
+        for field in (*schema.LossSection.model_fields.values(), *schema.Recipe.model_fields.values())
+        for kind in sections_in(field.annotation)
+    }
+    apart = {schema.PaddingSection, schema.DiversitySection, schema.LossSection}  # below
+    outside = {schema.RunSection, schema.DataSection, schema.OptimSection, schema.ValidationSection}
+    assert nested - apart - outside == set(SECTIONS)
+
+
+def sections_in(annotation: object) -> set[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return {annotation}
+    return {kind for part in getattr(annotation, "__args__", ()) for kind in sections_in(part)}
+
+
+def test_every_term_with_a_section_has_a_weight() -> None:
+    weighted = {
+        name
+        for name, field in schema.LossSection.model_fields.items()
+        for kind in sections_in(field.annotation)
+        if "weight" in kind.model_fields
+    }
+    assert weighted == set(inspect.signature(LossWeights).parameters)
+
+
+@pytest.mark.parametrize(
+    ("override", "place", "value"),
+    [
+        ("loss.concept.weight=0.3", "weights.concept", 0.3),
+        ("loss.context.weight=0.3", "weights.context", 0.3),
+        ("loss.captioning.weight=0.3", "weights.captioning", 0.3),
+        ("loss.same_image_negatives=true", "same_image_negatives", True),
+        ("loss.ranking.margin=0.3", "ranking.margin", 0.3),
+        ("loss.context.text_temperature=0.3", "context.text_temperature", 0.3),
+        ("loss.context.negatives=null", "context.negatives", None),
+        ("loss.concept.temperature=0.3", "concept.temperature", 0.3),
+        ("loss.captioning.max_len=9", "captioner.max_len", 9),
+        ("loss.captioning=null", "captioner", None),
+        ("loss.concept.enabled=false", "concept", None),
+        ("loss.context.enabled=false", "weights.context", 0.0),
+    ],
+)
+def test_the_objective_has_what_the_recipe_says(override: str, place: str, value: object) -> None:
+    assert at(build_tiny(VSRN, override).objective, place) == value
+
+
+@pytest.mark.parametrize(
+    ("override", "place", "value"),
+    [
+        ("loss.diversity.weight=0.3", "weights.diversity", 0.3),
+        ("loss.diversity.reduction=mean", "diversity_reduction", "mean"),
+        ("loss.diversity=null", "weights.diversity", 0.0),
+    ],
+)
+def test_the_diversity_loss_has_what_the_recipe_says(override: str, place: str, value: object) -> None:
+    assert at(build_tiny(CAMERA, override).objective, place) == value
+
+
+@pytest.mark.parametrize("text", [VSRN, CAMERA], ids=["vsrn", "camera"])
+@pytest.mark.parametrize(
+    ("override", "place", "value"),
+    [
+        ("padding.masked_means=false", "selfalign.masked_means", False),
+        ("padding.masked_batchnorm=false", "selfalign.masked_batchnorm", False),
+        ("padding.masked_attention=false", "selfalign.masked_keys", False),
+        ("selfalign.image_context_weight=0.3", "selfalign.image_context_weight", 0.3),
+        ("selfalign.relu=false", "selfalign.text_head.relu", False),
+        ("selfalign.enabled=false", "selfalign", None),
+        ("model.bounded_norm=false", "image.bounded_norm", False),
+        ("model.normalize_over=embedding", "image.normalize_over", "embedding"),
+    ],
+)
+def test_the_model_has_what_the_recipe_says(text: str, override: str, place: str, value: object) -> None:
+    assert at(build_tiny(text, override).model, place) == value
+
+
+@pytest.mark.parametrize("key", ["masked_means", "masked_batchnorm", "masked_attention"])
+def test_camera_words_are_padded_as_the_recipe_says(key: str) -> None:
+    assert at(build_tiny(CAMERA, f"padding.{key}=false").model, f"text.{key}") is False
+
+
+@pytest.mark.parametrize(("text", "context_first"), [(VSRN, True), (CAMERA, False)], ids=["vsrn", "camera"])
+def test_blocks_have_the_published_order(text: str, context_first: bool) -> None:
+    assert at(build_tiny(text).model, "selfalign.context_first") is context_first
+
+
+def at(value: object, place: str) -> object:
+    for name in place.split("."):
+        value = getattr(value, name)
+    return value

@@ -1,0 +1,107 @@
+"""Gradient caching: chunks give the gradient of the whole batch, with batch normalisation by chunk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from support import tiny_models
+from support.tiny_models import CAMERA, VSRN, Tiny, build_tiny
+
+from selfalign_cli.encodings import PairBatch
+from selfalign_cli.models.parts.norm import MaskedBatchNorm
+from selfalign_cli.training import gradients
+from selfalign_cli.training.gradients import backward
+
+HOSTS = pytest.mark.parametrize("host", [VSRN, CAMERA], ids=["vsrn", "camera"])
+CHUNK = pytest.mark.parametrize("size", [2, 3, 5, 10, 11])
+
+
+def batch() -> PairBatch:
+    """Eleven pairs; the first two show the same picture."""
+    pairs = tiny_models.pairs([3 + row % 3 for row in range(11)], [9, 9, 8, 8, 7, 7, 6, 6, 5, 5, 4])
+    index = torch.arange(11).clamp(min=1)
+    pairs = pairs.to("cpu", torch.float64)
+    return replace(pairs, images=replace(pairs.images, index=index))
+
+
+def build(host: str, *overrides: str, normalise: bool) -> Tiny:
+    """A model in training mode; batch normalisation by running values unless `normalise`."""
+    tiny = build_tiny(host, *overrides, dtype=torch.float64).train()
+    for module in tiny.model.modules():
+        if isinstance(module, MaskedBatchNorm):
+            module.train(normalise)
+    return tiny
+
+
+def take(tiny: Tiny, size: int | None) -> dict[str, torch.Tensor]:
+    pairs = batch()
+    return backward(tiny.model, tiny.objective, pairs, pairs=len(pairs.captions), warmup=False, chunk_size=size)
+
+
+def assert_same_gradients(mine: Tiny, theirs: Tiny) -> None:
+    found = {name: value.grad for name, value in mine.trainable().items()}
+    for name, value in theirs.trainable().items():
+        if value.grad is not None:
+            assert torch.allclose(found[name], value.grad, rtol=1e-9, atol=1e-10), name
+
+
+@HOSTS
+@CHUNK
+def test_without_batch_statistics_chunks_change_nothing(host: str, size: int) -> None:
+    overrides = ["model.dropout=0.0"] if host is CAMERA else []
+    whole, chunked = (build(host, *overrides, normalise=False) for _ in range(2))
+    terms, found = take(whole, None), take(chunked, size)
+    assert terms.keys() == found.keys()
+    for name, value in terms.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-12, atol=0)
+    assert_same_gradients(chunked, whole)
+
+
+@HOSTS
+@CHUNK
+def test_the_gradient_is_that_of_the_loss_over_chunks_normalised_apart(host: str, size: int) -> None:
+    """With dropout in CAMERA: the second pass draws what the first one drew. Running values move once a chunk."""
+    plain, chunked = (build(host, normalise=True) for _ in range(2))
+    pairs = batch()
+    torch.manual_seed(5)
+    take(chunked, size)
+    torch.manual_seed(5)
+    parts = gradients._split(pairs, gradients._chunks(len(pairs.captions), size))
+    sides = [(plain.model.encode_image(part.images), plain.model.encode_text(part.texts)) for part in parts]
+    images, texts = gradients._joined(sides)
+    plain.objective(images, texts, pairs, warmup=False)["total"].backward()
+    assert_same_gradients(chunked, plain)
+    for (name, mine), theirs in zip(chunked.model.named_buffers(), plain.model.buffers(), strict=True):
+        assert torch.allclose(mine, theirs, rtol=1e-12, atol=1e-14), name
+
+
+@HOSTS
+def test_a_chunk_as_large_as_the_batch_is_the_batch(host: str) -> None:
+    overrides = ["model.dropout=0.0"] if host is CAMERA else []
+    whole, chunked = (build(host, *overrides, normalise=True) for _ in range(2))
+    take(whole, None)
+    take(chunked, 11)
+    assert_same_gradients(chunked, whole)
+
+
+def test_random_numbers_go_on_as_after_one_pass() -> None:
+    """What the second pass draws again is not missing afterwards."""
+    tiny = build(CAMERA, normalise=True)
+    torch.manual_seed(5)
+    take(tiny, 3)
+    after = torch.rand(3)
+    torch.manual_seed(5)
+    for part in gradients._split(batch(), 4):
+        tiny.model.encode_image(part.images)
+        tiny.model.encode_text(part.texts)
+    assert torch.rand(3).equal(after)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "size", "number"), [(12, 4, 3), (13, 4, 4), (3, 2, 1), (5, 2, 2), (2, 2, 1), (1, 2, 1), (9, 100, 1)]
+)
+def test_no_chunk_has_a_single_pair(pairs: int, size: int, number: int) -> None:
+    """There is nothing to normalise one by."""
+    assert gradients._chunks(pairs, size) == number

@@ -1,0 +1,100 @@
+"""What happens to several processes when one is lost, when all find a fault, and when they are asked to stop."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from support.processes import Done, Forks, at_call, until
+from support.torchrun import finish, run, start, told
+from support.world import World, differences, lines_of, opened, outcome
+
+SAVE = "selfalign_cli.training.trainer.save_checkpoint"
+STEP = "selfalign_cli.training.trainer.train_step"
+
+
+def lost(number: int, call: int) -> str:
+    """Python for `before`: a process of the first start is killed at its n-th step."""
+    kill = "\n".join(f"    {line}" for line in at_call(STEP, call, signal.SIGKILL).strip().splitlines())
+    return (
+        f"import os\nif os.environ['RANK'] == '{number}' and os.environ['TORCHELASTIC_RESTART_COUNT'] == '0':\n{kill}"
+    )
+
+
+@pytest.fixture(scope="session")
+def unbroken_pair(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of one training by two processes; not to be written to."""
+    folder = tmp_path_factory.mktemp("pair")
+    done = run("train", world.recipe, "--device", "cpu", cwd=folder)
+    assert done.code == 0, done.err
+    return folder / "run"
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_lost_process_is_replaced_and_the_run_goes_on(
+    world: World, unbroken_pair: Path, tmp_path: Path, number: int
+) -> None:
+    """`--max-restarts`: from last.ckpt, without a word from anybody, to the same bits."""
+    done = run("train", world.recipe, "--device", "cpu", cwd=tmp_path, before=lost(number, 6), restarts=1)
+    assert done.code == 0, done.err
+    assert "resuming after step 4" in done.err
+    assert differences(outcome(tmp_path / "run"), outcome(unbroken_pair)) == []
+
+
+def test_a_lost_process_ends_all_with_one_message(world: World, forks: Forks, tmp_path: Path) -> None:
+    done = run("train", world.recipe, "--device", "cpu", cwd=tmp_path, before=lost(1, 6))
+    assert done.code == 1
+    assert [line.split(" ")[0] for line in told(done)] == ["error:", "hint:"]
+    assert "another process of this run has ended" in done.err
+    assert opened(tmp_path / "run/last.ckpt")["step"] == 4
+    resumed = forks.run("train", world.recipe, "--resume", "--device", "cpu", cwd=tmp_path)
+    assert resumed.code == 0, resumed.err  # by one process, too
+
+
+def one_message(done: Done, *words: str) -> None:
+    assert done.code == 1  # torchrun's, whatever the processes say
+    assert [line.split(" ")[0] for line in told(done)] in (["error:"], ["error:", "hint:"])
+    assert not [word for word in words if word not in done.err], done.err
+    assert done.err.count("Traceback") == 1, done.err  # torchrun's
+
+
+def test_a_fault_that_all_find_is_told_once(world: World, tmp_path: Path) -> None:
+    one_message(run("train", world.recipe, "--set", "data.features=no.h5", cwd=tmp_path), "no feature file no.h5")
+
+
+def test_a_batch_without_a_pair_for_everybody(world: World, tmp_path: Path) -> None:
+    done = run("train", world.recipe, "--set", "data.batch_size=17", cwd=tmp_path)
+    one_message(done, "the smallest batch has 1 pairs for 2 processes (120 pairs, batches of 17)")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_is_told_once(world: World, tmp_path: Path) -> None:
+    done = run("train", world.recipe, "--set", "optim.learning_rate=1.0e+30", cwd=tmp_path)
+    one_message(done, "not finite")
+
+
+@pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_torchrun_loses_nothing(
+    world: World, unbroken_pair: Path, tmp_path: Path, which: signal.Signals
+) -> None:
+    slow = "import time, selfalign_cli.training.trainer as t\nstep = t.train_step\n"
+    slow += "t.train_step = lambda *a, **k: (time.sleep(0.2), step(*a, **k))[1]"
+    process = start("train", world.recipe, "--device", "cpu", cwd=tmp_path, before=slow)
+    log = tmp_path / "run/metrics.jsonl"
+    until(lambda: log.exists() and len(lines_of(tmp_path / "run")) >= 1)
+    process.send_signal(which)
+    done = finish(process)
+    assert done.code != 0
+    assert len([line for line in told(done) if line.startswith("error: stopped by SIG")]) == 1, done.err
+    assert 2 <= opened(tmp_path / "run/last.ckpt")["step"] < 12
+    resumed = run("train", world.recipe, "--resume", "--device", "cpu", cwd=tmp_path)
+    assert resumed.code == 0, resumed.err
+    assert differences(outcome(tmp_path / "run"), outcome(unbroken_pair)) == []
+
+
+def test_an_older_run_is_not_taken_for_a_restart(world: World, unbroken: Path, tmp_path: Path) -> None:
+    """A refusal is not a lost process: started anew, it is refused again."""
+    done = run("train", world.recipe, "--set", f"run.dir={unbroken}", cwd=tmp_path, restarts=1)
+    assert done.code == 1
+    assert done.err.count("holds a run already") == 2
