@@ -1,0 +1,121 @@
+"""Boxes of objects from a map of patch vectors alone: join the most alike neighbours, and keep what stood long.
+
+Every patch is a region at first. The two neighbouring regions whose mean vectors are most alike are joined, until one
+region is left. A region that was made at similarity a and swallowed at similarity b stood for a - b: that is its score.
+No weights, no classes, no threshold.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+NEIGHBOURS = ((0, 1), (1, -1), (1, 0), (1, 1))
+"""Steps (down, right) to half of a patch's eight neighbours; the other half are those patches' own."""
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Boxes and how well they stand out.
+
+    Attributes:
+        boxes: (n, 4) x1, y1, x2, y2.
+        scores: (n,) larger is better.
+    """
+
+    boxes: Floats
+    scores: Floats
+
+
+def group_patches(features: npt.NDArray[np.float32]) -> Proposals:
+    """Propose boxes for a picture.
+
+    Args:
+        features: (h, w, C) patch vectors.
+
+    Returns:
+        2·h·w - 2 boxes in units of patches, from (0, 0) to (w, h), with their scores: every region on the way but the
+        last, in the order in which they were made. One patch makes no proposal.
+    """
+    rows, columns, width = features.shape
+    count = rows * columns
+    means = np.empty((2 * count - 1, width))
+    means[:count] = features.reshape(count, width)
+    lengths = np.empty(2 * count - 1)
+    lengths[:count] = _lengths(means[:count])
+    sizes = np.ones(2 * count - 1)
+    boxes = np.empty((2 * count - 1, 4))
+    boxes[:count] = _cells(rows, columns)
+    born, gone = np.ones(2 * count - 1), np.ones(2 * count - 1)
+    beside = _neighbours(rows, columns)
+    queue = _first_pairs(beside, means, lengths)
+    alive = np.zeros(2 * count - 1, dtype=bool)
+    alive[:count] = True
+    for made in range(count, 2 * count - 1):
+        similarity, one, other = _next_pair(queue, alive)
+        alive[[one, other, made]] = False, False, True
+        gone[[one, other]] = born[made] = similarity
+        sizes[made] = sizes[one] + sizes[other]
+        means[made] = (sizes[one] * means[one] + sizes[other] * means[other]) / sizes[made]
+        lengths[made] = _lengths(means[made : made + 1])[0]
+        boxes[made, :2] = np.minimum(boxes[one, :2], boxes[other, :2])
+        boxes[made, 2:] = np.maximum(boxes[one, 2:], boxes[other, 2:])
+        around = sorted((beside.pop(one) | beside.pop(other)) - {one, other})
+        for near in around:
+            beside[near] -= {one, other}
+            beside[near].add(made)
+        beside[made] = set(around)
+        if around:
+            alike = means[around] @ means[made] / (lengths[around] * lengths[made])
+            for near, value in zip(around, alike.tolist(), strict=True):
+                heapq.heappush(queue, (-value, near, made))
+    return Proposals(boxes[:-1], (born - gone)[:-1])
+
+
+def _next_pair(queue: list[tuple[float, int, int]], alive: npt.NDArray[np.bool_]) -> tuple[float, int, int]:
+    """The most alike neighbours of today; of equal pairs, the one that was made first."""
+    while True:
+        negative, one, other = heapq.heappop(queue)
+        if alive[one] and alive[other]:
+            return -negative, one, other
+
+
+def _lengths(vectors: Floats) -> Floats:
+    found: Floats = np.maximum(np.sqrt(np.einsum("nc,nc->n", vectors, vectors)), 1e-12)
+    return found
+
+
+def _cells(rows: int, columns: int) -> Floats:
+    """(rows · columns, 4) boxes of the patches, row by row."""
+    down, right = np.divmod(np.arange(rows * columns), columns)
+    return np.stack([right, down, right + 1, down + 1], axis=1).astype(np.float64)
+
+
+def _neighbours(rows: int, columns: int) -> dict[int, set[int]]:
+    beside: dict[int, set[int]] = {patch: set() for patch in range(rows * columns)}
+    for patch in beside:
+        row, column = divmod(patch, columns)
+        for down, right in NEIGHBOURS:
+            if row + down < rows and 0 <= column + right < columns:
+                other = patch + down * columns + right
+                beside[patch].add(other)
+                beside[other].add(patch)
+    return beside
+
+
+def _first_pairs(beside: dict[int, set[int]], means: Floats, lengths: Floats) -> list[tuple[float, int, int]]:
+    """A heap of (minus similarity, patch, patch) over neighbouring patches."""
+    pairs = np.array([(one, other) for one, near in beside.items() for other in near if one < other])
+    if not len(pairs):
+        return []
+    first, second = pairs.T
+    alike = np.einsum("nc,nc->n", means[first], means[second]) / (lengths[first] * lengths[second])
+    queue = [
+        (-value, one, other) for value, one, other in zip(alike.tolist(), first.tolist(), second.tolist(), strict=True)
+    ]
+    heapq.heapify(queue)
+    return queue
