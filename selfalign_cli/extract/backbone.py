@@ -18,7 +18,8 @@ from selfalign_cli.extract.model_folder import ModelFolder, load_model
 from selfalign_cli.extract.pictures import Pixels
 
 STRIDE = 32
-"""Pixels of one place in the last map of a convolutional network (ResNet, ConvNeXt)."""
+"""Pixels of one place in the last map of most convolutional networks."""
+PROBED_PATCHES = 16
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,10 @@ class TransformersBackbone:
         model = load_model(place, "AutoModel")
         self.model: nn.Module = getattr(model, "vision_model", model).to(device)
         self.place, self.side, self.device = place, side, device
-        config: Any = self.model.config
-        patch = getattr(config, "patch_size", None)
-        self.patch = int(patch) if isinstance(patch, int) else STRIDE
         takes = inspect.signature(self.model.forward).parameters
         self.options = {"interpolate_pos_encoding": True} if "interpolate_pos_encoding" in takes else {}
         self.mean, self.deviation, self.scale = _colours(place)
+        self.patch = self._patch()
 
     def identity(self) -> dict[str, Any]:
         """Hashes of the folder's files, the area, and the resizing."""
@@ -99,6 +98,17 @@ class TransformersBackbone:
         values = torch.from_numpy(self._normalised(resized(pixels, width, height)))
         output = self.model(pixel_values=values.unsqueeze(0).to(self.device), **self.options)
         return self._laid_out(output.last_hidden_state[0].float(), height // self.patch, width // self.patch)
+
+    @torch.inference_mode()
+    def _patch(self) -> int:
+        """Pixels of a patch's side: what a model of tokens says, or how much smaller a map is than its picture."""
+        config: Any = self.model.config
+        said = getattr(config, "patch_size", None)
+        patch = said if isinstance(said, int) and said > 0 else STRIDE
+        side = PROBED_PATCHES * patch
+        states = self.model(pixel_values=torch.zeros(1, 3, side, side, device=self.device), **self.options)
+        found: Tensor = states.last_hidden_state
+        return side // int(found.shape[-1]) if found.dim() == 4 else patch
 
     def _normalised(self, pixels: Pixels) -> npt.NDArray[np.float32]:
         """(H, W, 3) bytes to (3, H, W) numbers as the model was trained on."""

@@ -1,8 +1,8 @@
 """Boxes of objects from a map of patch vectors alone: join the most alike neighbours, and keep what stood long.
 
 Every patch is a region at first. The two neighbouring regions whose mean vectors are most alike are joined, until one
-region is left. A region that was made at similarity a and swallowed at similarity b stood for a - b: that is its score.
-No weights, no classes, no threshold.
+region is left. A region that was made at similarity a and swallowed at similarity b stood for a - b: its score. There
+are no weights, no classes and no threshold.
 """
 
 from __future__ import annotations

