@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from selfalign_cli.errors import RecipeError
 from selfalign_cli.recipe.compat import PRESETS, Preset, fill_preset
 from selfalign_cli.recipe.disagreements import disagreements
 from selfalign_cli.recipe.schema import Recipe
-from selfalign_cli.recipe.strict_yaml import Fault, read_yaml, spelled
 from selfalign_cli.recipe.wording import closest, explain, key_path, likeliest_host, shown
+from selfalign_cli.recipe.yaml12 import Fault, read_yaml, spelled, write_yaml
 
 MAX_BYTES = 256 * 1024
 ROUNDS = 8
 KeyPath = tuple[str, ...]
-NOT_HASHED: tuple[KeyPath, ...] = (
-    ("compat",),  # its rows are hashed as the keys they set
-    *(("run", key) for key in ("dir", "log_every", "save_every", "tensorboard")),
-    *(("data", key) for key in ("features", "vocab", "workers", "cache_words")),
-)
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -116,26 +108,9 @@ def with_compat(recipe: Recipe, preset: Preset) -> Recipe:
     return _checked(tree, f"the recipe under compat: {preset}", [], {})
 
 
-def recipe_hash(recipe: Recipe) -> str:
-    """Eight hexadecimal digits that change when, and only when, a key changes that can move a number.
-
-    Folders, files, logging and reading ahead are left out; of BERT only the last part of its name counts.
-    """
-    tree = recipe.model_dump()
-    for section, *key in NOT_HASHED:
-        tree.pop(section) if not key else tree[section].pop(key[0])
-    if tree["optim"]["chunk_size"] is None:  # a key that came later: hashes of older recipes stay
-        del tree["optim"]["chunk_size"]
-    if "bert" in tree["model"]:
-        tree["model"]["finetune_bert"] = tree["model"].pop("finetune")  # its name when the first results were printed
-        tree["model"]["bert"] = PurePath(tree["model"]["bert"]).name
-    canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:8]
-
-
 def dump_recipe(recipe: Recipe) -> str:
     """Write a recipe as YAML that `parse_recipe` reads back to an equal recipe."""
-    return yaml.safe_dump(recipe.model_dump(), sort_keys=False, allow_unicode=True, width=120)
+    return write_yaml(recipe.model_dump())
 
 
 def _unreadable(path: Path, error: OSError | ValueError) -> RecipeError:
