@@ -262,6 +262,13 @@ def test_a_missing_file_names_the_nearest_one(tmp_path):
     assert caught.value.hint == f"did you mean {tmp_path / 'vsrn.yaml'}?"
 
 
+def test_a_missing_file_like_no_other_names_the_list(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError, match="does not exist") as caught:
+        load_recipe("zzz.yaml")
+    assert caught.value.hint == "selfalign recipes lists the shipped ones"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
