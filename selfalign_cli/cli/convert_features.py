@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from selfalign_cli.cli.console import progress, show_json, show_message, show_table
+from selfalign_cli.cli.console import show_json, show_message, show_table
 from selfalign_cli.cli.options import JsonOpt, OverwriteOpt
+from selfalign_cli.cli.progress import progress
 
 SourcesArg = Annotated[
     list[Path],

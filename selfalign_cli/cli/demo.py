@@ -11,7 +11,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from selfalign_cli.cli.console import TrainingView, progress, show_message, show_table, write
+from selfalign_cli.cli.console import show_message, show_table, write
+from selfalign_cli.cli.progress import progress
+from selfalign_cli.cli.training_view import TrainingView
 
 QUICK_IMAGES, QUICK_EPOCHS = 400, 4
 

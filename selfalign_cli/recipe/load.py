@@ -117,9 +117,7 @@ def _unreadable(path: Path, error: OSError | ValueError) -> RecipeError:
     if isinstance(error, FileNotFoundError):
         there = {file.name: file for folder in (Path("recipes"), path.parent) for file in folder.glob("*.y*ml")}
         near = closest(path.name, sorted(there))
-        hint = (
-            f"did you mean {there[near[0]]}?" if near else "selfalign recipes lists the shipped ones"
-        )
+        hint = f"did you mean {there[near[0]]}?" if near else "selfalign recipes lists the shipped ones"
         return RecipeError(f"recipe {path} does not exist", hint)
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return RecipeError(f"recipe {path} cannot be read: {reason}")

@@ -17,7 +17,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[2]
-PRELOADED = ["torch._dynamo", *(f"selfalign_cli.{part}" for part in ("cli.app", "training.train", "cli.console"))]
+PRELOADED = [
+    "torch._dynamo",
+    *(f"selfalign_cli.{part}" for part in ("cli.app", "training.train", "cli.training_view")),
+]
 PATIENCE = 600.0
 """Seconds after which a command that has not ended counts as hanging."""
 
