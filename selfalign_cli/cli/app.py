@@ -67,7 +67,7 @@ class CommandGroup(TyperGroup):
 
 @contextmanager
 def _edge() -> Iterator[None]:
-    """The one table from exceptions to what the user sees."""
+    """Turn exceptions into a message and an exit code."""
     try:
         yield
     except SelfAlignError as error:
@@ -99,7 +99,7 @@ def _edge() -> Iterator[None]:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Torch says it by a RuntimeError of its own on a GPU, and by an ordinary one on CPUs."""
+    """Torch raises an error of its own for a GPU, and a plain RuntimeError for the CPU."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
@@ -108,7 +108,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _silence_stdout() -> None:
-    """Send what is still buffered nowhere, so that the interpreter can end without a second complaint."""
+    """Discard what is still buffered, so that the interpreter does not report the same fault again at exit."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,6 +1,6 @@
 """Results to stdout; messages and errors to stderr; text from data always escaped.
 
-Nothing here reads markup, so that a path with brackets survives, and nothing passes control characters on.
+Rich's markup is off, so that brackets in a path are printed, and control characters are escaped.
 """
 
 from __future__ import annotations

@@ -76,10 +76,8 @@ def convert_features(
     if as_json:
         show_json(made.to_dict())
         return
-    rows = [
-        ["format", made.format],
-        *([f"split {name}", f"{count:,} pictures"] for name, count in made.splits.items()),
-    ]
+    rows = [["format", made.format]]
+    rows += [[f"split {name}", f"{count:,} pictures"] for name, count in made.splits.items()]
     rows += [["regions", f"{made.regions:,} of width {made.feature_dim}, {made.dtype}"]]
     rows += [["content hash", made.content_hash]]
     show_table(["", ""], rows, title=made.path)

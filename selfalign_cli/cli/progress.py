@@ -25,7 +25,7 @@ def progress(description: str, total: int | None = None) -> Iterator[Callable[[i
 
     Args:
         description: what is counted, e.g. `convert test: pictures`.
-        total: how many there are; None if nobody knows.
+        total: how many there are; None if unknown.
 
     Yields:
         A function to call with the number of items done since the last call.

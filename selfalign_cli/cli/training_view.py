@@ -82,7 +82,7 @@ class TrainingView:
             self._bar.console.print(printable(text), markup=False, highlight=False, emoji=False)
 
     def finish(self, summary: Mapping[str, object]) -> None:
-        """End the display and print what the run has come to, on stdout."""
+        """End the display and print the summary of the run on stdout."""
         self.close()
         show_table(["", ""], [[name, _shown(value)] for name, value in summary.items()])
 
@@ -96,7 +96,7 @@ class TrainingView:
         return f"epoch {epoch}/{self._epochs} step {step:,}/{self._total:,}"
 
     def _rate(self) -> float:
-        """Steps per second over the last steps; 0 while nobody knows."""
+        """Steps per second over the last steps; 0 while unknown."""
         (began, first), (now, last) = self._marks[0], self._marks[-1]
         return (last - first) / (now - began) if now > began else 0.0
 

@@ -43,5 +43,5 @@ def shipped_recipe(name: str) -> Path:
 
 
 def summary_of(path: Path) -> str:
-    """What a recipe says of itself: its first line, a comment."""
+    """One line about a recipe: the comment it starts with."""
     return path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a recipe, said in the words of the person who wrote the recipe."""
+"""Pydantic's errors as messages for the person who wrote the recipe."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BOUNDS = {
 
 
 def key_path(error: ErrorDetails) -> tuple[str, ...]:
-    """Where an error lies, as the recipe spells it: without pydantic's tag for the kind of model."""
+    """Key path of an error in the recipe: without pydantic's tag for the kind of model."""
     path = tuple(str(part) for part in error["loc"])
     if path == ("model",) and error["type"].startswith("union_tag"):
         return ("model", "name")
@@ -41,7 +41,7 @@ def key_path(error: ErrorDetails) -> tuple[str, ...]:
 
 
 def explain(error: ErrorDetails) -> str:
-    """Say what was found, what was expected and, where it can be known, what to write."""
+    """What was expected, what was found and, where it can be known, what to write."""
     kind, found, path = error["type"], error["input"], key_path(error)
     if kind == "missing":
         return "required key is missing"
@@ -163,5 +163,5 @@ def _elsewhere(path: tuple[str, ...], host: str | None) -> str:
         return f" ({others[0]} has it, {host} has not)"
     if advice := did_you_mean(key, here):
         return advice
-    places = [".".join((*place, key)) for place, keys in known.items() if key in keys and place != tuple(section)]
-    return f" (did you mean {' or '.join(repr(place) for place in places[:2])}?)" if places else ""
+    elsewhere = [".".join((*other, key)) for other, keys in known.items() if key in keys and other != tuple(section)]
+    return f" (did you mean {' or '.join(map(repr, elsewhere[:2]))}?)" if elsewhere else ""

@@ -1,6 +1,6 @@
 """YAML text → plain dictionaries, by the core schema of YAML 1.2: `2e-4` is a number; `no`, `1:30` and dates are text.
 
-PyYAML speaks YAML 1.1; the loader here replaces its implicit types (https://yaml.org/spec/1.2.2/#103-core-schema), and
+PyYAML reads YAML 1.1; the loader here replaces its implicit types (https://yaml.org/spec/1.2.2/#103-core-schema), and
 reports what PyYAML lets pass: keys given twice, keys that are not text, foreign tags, and nesting or aliases without
 end. Merge keys (`<<`) are kept.
 """
@@ -134,7 +134,7 @@ class _Loader(yaml.SafeLoader):
                 self._fault(key_node, f"expected a key{f' of {path}' if path else ''}, got {found} (a key is a word)")
                 continue
             key, line = key_node.value, key_node.start_mark.line + 1
-            key_path = f"{path}.{spelled(key)}" if path else spelled(key)
+            key_path = f"{path}.{readable(key)}" if path else readable(key)
             value = self._value(value_node, key_path)
             if key in own:
                 message = f"given twice, in line {lines[key]} and in line {line} (keep one)"
@@ -193,8 +193,8 @@ def write_yaml(tree: dict[str, Any]) -> str:
     return text
 
 
-def spelled(key: str) -> str:
-    """A key as messages show it: as it is, or quoted and escaped where that would not be readable."""
+def readable(key: str) -> str:
+    """A key for messages: unchanged, or quoted and escaped where it is empty, long or not printable."""
     return key if key.isprintable() and 0 < len(key) <= 80 else repr(key[:80])
 
 

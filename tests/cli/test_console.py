@@ -73,6 +73,17 @@ def test_a_table_without_rows_or_headings(capsys):
     assert capsys.readouterr().out.splitlines() == ["a  b", "key  value"]
 
 
+def test_long_cells_are_folded_on_a_terminal_only(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    show_table(["name", "n"], [["a long name " * 3, "1,000"]])
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    show_table(["name", "n"], [["a long name " * 3, "1,000"]])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["name               n", "a long name a  1,000"]
+    assert all(len(line) <= 20 for line in lines)
+
+
 def test_json_is_one_document(capsys):
     show_json({"rsum": 1.5, "split": "tést"})
     assert json.loads(capsys.readouterr().out) == {"rsum": 1.5, "split": "tést"}
@@ -113,7 +124,7 @@ def test_progress_on_a_terminal_shows_rate_and_time_left():
     assert re.search(r"convert .*450/900 +[0-9,]+/s +0:00:0[0-2]", shown)
 
 
-def test_progress_in_a_log_tells_rate_and_time_left(capsys, monkeypatch):
+def test_progress_in_a_log_shows_rate_and_time_left(capsys, monkeypatch):
     monkeypatch.setattr(progress_module, "LINE_SECONDS", 0.0)
     with progress("encode", 5_000_000_000) as advance:
         advance(10)

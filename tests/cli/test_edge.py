@@ -63,12 +63,12 @@ def test_ctrl_c_exits_130():
 @pytest.mark.parametrize(
     ("number", "words"), [(errno.ENOSPC, "No space left on device"), (errno.EACCES, "Permission denied")]
 )
-def test_faults_of_the_machine_are_told_in_one_line(number, words):
+def test_faults_of_the_machine_end_in_one_line(number, words):
     result = run_failing(OSError(number, words, "runs/[a]/last.ckpt"))
     assert (result.exit_code, result.stderr) == (1, f"error: runs/[a]/last.ckpt: {words}\n")
 
 
-def test_lack_of_memory_is_told_in_one_line():
+def test_lack_of_memory_ends_in_one_line():
     result = run_failing(MemoryError())
     assert (result.exit_code, result.stderr.splitlines()[0]) == (1, "error: out of memory")
 
@@ -91,7 +91,7 @@ def test_a_bug_shows_its_traceback_without_locals():
     assert "hunter2" not in done.stderr
 
 
-def test_brackets_survive_and_terminal_sequences_do_not():
+def test_brackets_are_printed_and_terminal_sequences_escaped():
     result = run_failing(DataError("[red]data[/red]/\x1b[31mx\x07 and a\u202eb", "line one\nline two"))
     assert result.stderr == "error: [red]data[/red]/\\x1b[31mx\\x07 and a\\u202eb\nhint: line one\nline two\n"
 

@@ -56,7 +56,7 @@ def test_help_loads_no_heavy_package():
     code = (
         "import sys\n"
         "from selfalign_cli.cli.app import app\n"
-        f"for command in {[[], *([command] for command in COMMANDS)]!r}:\n"
+        f"for command in {[[], *[[command] for command in COMMANDS]]!r}:\n"
         "    try: app([*command, '--help'])\n"
         "    except SystemExit as end: assert end.code == 0\n"
         f"    print(*command, *sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr)\n"
@@ -86,7 +86,7 @@ def test_shell_completion_is_installed_into_the_home_folder(monkeypatch, tmp_pat
 
 
 @pytest.mark.parametrize(("words", "completed"), [("selfalign tr", "train"), ("selfalign eval --fo", "--folds")])
-def test_shells_are_told_how_a_word_goes_on(words, completed):
+def test_a_word_is_completed(words, completed):
     """As the script of the shell asks: in a process of its own, by the environment."""
     asked = {"_SELFALIGN_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
     command = [sys.executable, "-m", "selfalign_cli"]

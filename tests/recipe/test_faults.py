@@ -1,4 +1,4 @@
-"""Each kind of fault in a recipe: its place, what was found, what to write. The wording is asserted as printed."""
+"""Each kind of fault in a recipe: its key path, what was found, what to write. The wording is asserted as printed."""
 
 from __future__ import annotations
 
@@ -305,7 +305,7 @@ def test_a_byte_order_mark_is_no_fault(tmp_path):
 
 @pytest.mark.parametrize("stored", [None, [], "text", 3])
 def test_a_stored_recipe_must_be_a_dictionary(stored):
-    with pytest.raises(RecipeError, match="in place of a recipe"):
+    with pytest.raises(RecipeError, match="instead of a recipe"):
         recipe_from_dict(stored, "x.ckpt")
 
 

@@ -186,11 +186,11 @@ def test_the_hash_follows_what_moves_numbers(override):
     assert recipe_hash(recipe_of(override)) != recipe_hash(recipe_of())
 
 
-@pytest.mark.parametrize("spelling", ["2.0e-4", "2e-4", "0.0002"])
-def test_the_hash_does_not_depend_on_spelling(spelling):
-    assert recipe_hash(recipe_of(f"optim.learning_rate={spelling}")) == recipe_hash(recipe_of())
+@pytest.mark.parametrize("notation", ["2.0e-4", "2e-4", "0.0002"])
+def test_the_hash_does_not_depend_on_notation(notation):
+    assert recipe_hash(recipe_of(f"optim.learning_rate={notation}")) == recipe_hash(recipe_of())
 
 
-def test_the_hash_takes_the_name_of_a_bert_folder_and_not_its_place():
+def test_the_hash_takes_the_name_of_a_bert_folder_and_not_its_location():
     here, there, other = (recipe_of(f"model.bert={name}", base=CAMERA) for name in ("a/bert", "b/bert", "b/other"))
     assert recipe_hash(here) == recipe_hash(there) != recipe_hash(other)

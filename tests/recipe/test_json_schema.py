@@ -1,4 +1,4 @@
-"""The JSON schema of recipes: valid, complete, and of one mind with the loader about the shipped recipes."""
+"""The JSON schema of recipes: valid, complete, and in agreement with the loader about the shipped recipes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_shipped_recipes_fit(path):
 
 
 @pytest.mark.parametrize(
-    ("text", "place"),
+    ("text", "path"),
     [
         ("optim: {lr: 1}", "$.optim"),
         ("optim: {epochs: 0}", "$.optim.epochs"),
@@ -54,9 +54,9 @@ def test_shipped_recipes_fit(path):
         ("model: {name: vsrm}", "$.model"),
     ],
 )
-def test_faults_are_found(text, place):
+def test_faults_are_found(text, path):
     base = {"run": {"dir": "r"}, "data": {"features": "f"}, "model": {"name": "vsrn"}}
-    assert errors({**base, **read_yaml(text)[0]}) == [place]
+    assert errors({**base, **read_yaml(text)[0]}) == [path]
 
 
 def test_a_recipe_may_name_its_schema(tmp_path: Path):

@@ -85,7 +85,7 @@ def test_words_that_are_text_in_yaml_1_2(word):
         ('a: "\\UFFFFFFFF"', "text", "an escape that stands for no character"),
     ],
 )
-def test_faults_with_their_place(text, label, message):
+def test_faults_with_their_position(text, label, message):
     _, found = read_yaml(text)
     assert [(fault.label, fault.message) for fault in found] == [(label, message)]
 
