@@ -34,21 +34,6 @@ class Fault:
     message: str
 
 
-@dataclass(frozen=True)
-class ScalarType:
-    """One type of bare words.
-
-    Attributes:
-        name: the last part of its tag.
-        pattern: the words that are of this type; the first type that fits wins, and what fits none is text.
-        value: from word to value.
-    """
-
-    name: str
-    pattern: str
-    value: Callable[[str], Any]
-
-
 def _whole_number(word: str) -> int:
     return int(word, {"0o": 8, "0x": 16}.get(word[:2], 10))
 
@@ -57,20 +42,19 @@ def _number(word: str) -> float:
     return float(word.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
-SCALARS = (
-    ScalarType("null", r"~|null|Null|NULL|", lambda word: None),
-    ScalarType("bool", r"true|True|TRUE|false|False|FALSE", lambda word: word.lower() == "true"),
-    # Longer numbers are slips, and Python refuses to print very long ones.
-    ScalarType("int", r"(?=.{1,40}$)([-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)", _whole_number),
-    ScalarType(
-        "float",
-        r"(?=.{1,40}$)([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))",
+SHORT = r"(?=.{1,40}$)"  # longer numbers are slips, and Python refuses to print very long ones
+SCALARS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "null": (r"~|null|Null|NULL|", lambda word: None),
+    "bool": (r"true|True|TRUE|false|False|FALSE", lambda word: word.lower() == "true"),
+    "int": (rf"{SHORT}([-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)", _whole_number),
+    "float": (
+        rf"{SHORT}([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))",
         _number,
     ),
-    ScalarType("merge", r"<<", str),
-    ScalarType("str", r"(?s:.*)", str),
-)
-BY_TAG = {TAG + kind.name: kind for kind in SCALARS}
+    "merge": (r"<<", str),
+    "str": (r"(?s:.*)", str),
+}
+"""Types of bare words: pattern and value, by the last part of the tag. Of several that fit, the first is taken."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -111,14 +95,15 @@ class _Loader(yaml.SafeLoader):
                 return self._section(node, path)
             if isinstance(node, yaml.SequenceNode) and node.tag == TAG + "seq":
                 return [self._value(item, f"{path}.{position}") for position, item in enumerate(node.value)]
-            kind = BY_TAG.get(node.tag) if isinstance(node, yaml.ScalarNode) else None
-            if kind is None:
+            name = node.tag.removeprefix(TAG)
+            if not isinstance(node, yaml.ScalarNode) or name not in SCALARS:
                 self._fault(node, f"tag {node.tag.replace(TAG, '!!')!r} is not allowed in a recipe")
                 return None
-            if not re.fullmatch(kind.pattern, node.value):  # its tag was written out
-                self._fault(node, f"expected a value of type {kind.name}, got {node.value[:60]!r}")
+            pattern, value = SCALARS[name]
+            if not re.fullmatch(pattern, node.value):  # a tag that was written out
+                self._fault(node, f"expected a value of type {name}, got {node.value[:60]!r}")
                 return None
-            return kind.value(node.value)
+            return value(node.value)
 
     def _section(self, node: yaml.MappingNode, path: str) -> dict[str, Any]:
         """Keys of a section; its own win over merged ones, and of several merged sections the first wins."""
@@ -130,7 +115,7 @@ class _Loader(yaml.SafeLoader):
                 merged = {**self._merged(value_node, path), **merged}
                 continue
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != TAG + "str":
-                found = repr(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "a section or list"
+                found = repr(key_node.value[:60]) if isinstance(key_node, yaml.ScalarNode) else "a section or list"
                 self._fault(key_node, f"expected a key{f' of {path}' if path else ''}, got {found} (a key is a word)")
                 continue
             key, line = key_node.value, key_node.start_mark.line + 1
@@ -162,9 +147,10 @@ class _Dumper(yaml.SafeDumper):
     """PyYAML's safe dumper that also quotes text which YAML 1.2 would read as a number, e.g. '2e-4'."""
 
 
-for _kind in SCALARS[:-1]:
-    for _class in (_Loader, _Dumper):
-        _class.add_implicit_resolver(TAG + _kind.name, re.compile(rf"(?:{_kind.pattern})\Z"), [None])
+for _name, (_pattern, _) in SCALARS.items():
+    if _name != "str":
+        for _class in (_Loader, _Dumper):
+            _class.add_implicit_resolver(TAG + _name, re.compile(rf"({_pattern})\Z"), [None])
 
 
 def read_yaml(text: str) -> tuple[Any, list[Fault]]:
