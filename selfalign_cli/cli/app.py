@@ -24,21 +24,28 @@ from selfalign_cli.cli import (
     import_checkpoint,
     inspect,
     make_scenes,
+    recipes,
     train,
 )
 from selfalign_cli.cli.console import show_error, show_message, write
 from selfalign_cli.errors import RunError, SelfAlignError
 from selfalign_cli.launch import is_first
 
-USAGE_ERROR: Any = typer.BadParameter.__bases__[0]
-"""What Typer raises for wrong options and arguments; it has no public name of its own."""
-
 OUT_OF_MEMORY_HINT = (
     "a smaller batch needs less: data.batch_size, optim.chunk_size and validation.batch_size in recipes, --batch-size"
 )
 FAULTS_OF_THE_MACHINE = {
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
-    *(errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT),
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ENOSPC,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ETIMEDOUT,
 }
 
 
@@ -60,14 +67,15 @@ class CommandGroup(TyperGroup):
 
 @contextmanager
 def _edge() -> Iterator[None]:
-    """The one table from exceptions to what the user sees."""
+    """Turn exceptions into a message and an exit code."""
     try:
         yield
     except SelfAlignError as error:
         show_error(error)
         raise typer.Exit(error.exit_code) from None
-    except USAGE_ERROR as error:
-        hint = f"{error.ctx.command_path} --help" if error.ctx is not None else None
+    except typer.TyperException as error:  # wrong options and arguments
+        context = getattr(error, "ctx", None)
+        hint = f"{context.command_path} --help" if context is not None else None
         show_error(SelfAlignError(error.format_message(), hint))
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
@@ -91,7 +99,7 @@ def _edge() -> Iterator[None]:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Torch says it by a RuntimeError of its own on a GPU, and by an ordinary one on CPUs."""
+    """Torch raises an error of its own for a GPU, and a plain RuntimeError for the CPU."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
@@ -100,7 +108,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _silence_stdout() -> None:
-    """Send what is still buffered nowhere, so that the interpreter can end without a second complaint."""
+    """Discard what is still buffered, so that the interpreter does not report the same fault again at exit."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -110,7 +118,6 @@ def _silence_stdout() -> None:
 app = typer.Typer(
     name="selfalign",
     cls=CommandGroup,
-    add_completion=False,
     invoke_without_command=True,
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -148,6 +155,7 @@ app.command("export-embeddings")(export_embeddings.export_embeddings)
 app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
 app.command("inspect")(inspect.inspect_file)
 app.command("compare")(compare.compare)
+app.command("recipes")(recipes.recipes)
 app.command("bench")(bench.bench)
 
 

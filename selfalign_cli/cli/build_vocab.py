@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from selfalign_cli.cli.console import progress, show_table
+from selfalign_cli.cli.console import show_table
 from selfalign_cli.cli.options import OverwriteOpt
+from selfalign_cli.cli.progress import progress
 from selfalign_cli.errors import DataError
 
 CaptionsArg = Annotated[

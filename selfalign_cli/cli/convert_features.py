@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from selfalign_cli.cli.console import progress, show_json, show_message, show_table
+from selfalign_cli.cli.console import show_json, show_message, show_table
 from selfalign_cli.cli.options import JsonOpt, OverwriteOpt
+from selfalign_cli.cli.progress import progress
 
 SourcesArg = Annotated[
     list[Path],
@@ -75,10 +76,8 @@ def convert_features(
     if as_json:
         show_json(made.to_dict())
         return
-    rows = [
-        ["format", made.format],
-        *([f"split {name}", f"{count:,} pictures"] for name, count in made.splits.items()),
-    ]
+    rows = [["format", made.format]]
+    rows += [[f"split {name}", f"{count:,} pictures"] for name, count in made.splits.items()]
     rows += [["regions", f"{made.regions:,} of width {made.feature_dim}, {made.dtype}"]]
     rows += [["content hash", made.content_hash]]
     show_table(["", ""], rows, title=made.path)

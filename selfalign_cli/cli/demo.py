@@ -11,7 +11,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from selfalign_cli.cli.console import TrainingView, progress, show_message, show_table, write
+from selfalign_cli.cli.console import show_message, show_table, write
+from selfalign_cli.cli.progress import progress
+from selfalign_cli.cli.training_view import TrainingView
 
 QUICK_IMAGES, QUICK_EPOCHS = 400, 4
 
@@ -57,8 +59,10 @@ def demo(
     show_table(HEADER, result.rows(), title=f"{model} on scenes, {repeated}")
     show_table(DIFFERENCE_HEADER, result.difference_rows())
     write(sys.stdout, f"signature: {result.signature}")
-    for note in [*result.notes(), *(["--quick: these numbers mean nothing"] if quick else [])]:
+    for note in result.notes():
         show_message(note)
+    if quick:
+        show_message("--quick: these numbers mean nothing")
     show_table(("", ""), result.places())
 
 
@@ -66,7 +70,7 @@ class DemoView:
     """Shows a demo on stderr."""
 
     def stage(self, text: str) -> None:
-        """Say what begins."""
+        """Show which stage begins."""
         show_message(text)
 
     def counting(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
@@ -83,7 +87,7 @@ class ArmView:
 
     def __init__(self) -> None:
         self._view = TrainingView()
-        self._held: list[str] | None = []  # messages before the start; of no use where nothing is left to train
+        self._held: list[str] | None = []  # messages before `start`, dropped if nothing is left to train
 
     def __enter__(self) -> ArmView:
         return self
@@ -94,7 +98,7 @@ class ArmView:
         self._view.close()
 
     def start(self, *, total_steps: int, start_step: int, epochs: int, steps_per_epoch: int) -> None:
-        """Begin, or say that there is nothing left to do."""
+        """Begin, or show that there is nothing left to do."""
         held, self._held = self._held or [], None
         if start_step >= total_steps:
             self._view.message("trained already")

@@ -63,5 +63,5 @@ def import_checkpoint(
     imported = convert(source, out, sources, overwrite=overwrite)
     for note in imported.notes:
         show_message(note)
-    show_table(["", ""], [*([name, fact] for name, fact in imported.summary.items()), ["written", str(out)]])
+    show_table(["", ""], [[name, fact] for name, fact in {**imported.summary, "written": str(out)}.items()])
     write(sys.stdout, imported.limits)

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from selfalign_cli.cli.console import progress, show_json, show_table
+from selfalign_cli.cli.console import show_json, show_table
 from selfalign_cli.cli.options import JsonOpt
+from selfalign_cli.cli.progress import progress
 from selfalign_cli.errors import DataError
 
 FileArg = Annotated[

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from selfalign_cli.cli.console import progress, show_message, show_table
+from selfalign_cli.cli.console import show_message, show_table
+from selfalign_cli.cli.progress import progress
 
 OutArg = Annotated[Path, typer.Argument(metavar="OUT", help="New or empty folder to fill.", show_default=False)]
 ImagesOpt = Annotated[

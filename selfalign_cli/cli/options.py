@@ -57,7 +57,7 @@ OverwriteOpt = Annotated[bool, typer.Option("--overwrite", help="Replace the out
 
 
 def newest_checkpoint(runs: Path = RUNS) -> Path:
-    """Find the newest `best.ckpt` below a folder, and say on stderr which one it is.
+    """Find the newest `best.ckpt` below a folder, and name it on stderr.
 
     Raises:
         CheckpointError: there is none.

@@ -16,7 +16,8 @@ from selfalign_cli.demo.result import ArmResult, DemoResult, training_seconds
 from selfalign_cli.demo.world import World, claim_folder, make_world
 from selfalign_cli.errors import RecipeError
 from selfalign_cli.metrics.report import RetrievalReport
-from selfalign_cli.recipe.load import load_recipe, recipe_hash
+from selfalign_cli.recipe.hashes import recipe_hash
+from selfalign_cli.recipe.load import load_recipe
 from selfalign_cli.recipe.schema import Recipe
 from selfalign_cli.scoring.evaluate import evaluate_files
 from selfalign_cli.scoring.export import export_embeddings

@@ -24,7 +24,7 @@ from selfalign_cli.inspection.features import SHOWN_FAULTS, SHOWN_IDS, inspect_f
 from selfalign_cli.metrics.score_blocks import require_finite
 from selfalign_cli.published.checkpoint import read_published_checkpoint
 from selfalign_cli.recipe.compat import compat_label
-from selfalign_cli.recipe.load import recipe_hash
+from selfalign_cli.recipe.hashes import recipe_hash
 from selfalign_cli.recipe.schema import CameraSection
 from selfalign_cli.scoring.embeddings import EmbeddingFile, read_embeddings
 

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from selfalign_cli.errors import RecipeError
 from selfalign_cli.recipe.compat import PRESETS, Preset, fill_preset
 from selfalign_cli.recipe.disagreements import disagreements
 from selfalign_cli.recipe.schema import Recipe
-from selfalign_cli.recipe.strict_yaml import Fault, read_yaml, spelled
 from selfalign_cli.recipe.wording import closest, explain, key_path, likeliest_host, shown
+from selfalign_cli.recipe.yaml12 import Fault, read_yaml, readable, write_yaml
 
 MAX_BYTES = 256 * 1024
 ROUNDS = 8
 KeyPath = tuple[str, ...]
-NOT_HASHED: tuple[KeyPath, ...] = (
-    ("compat",),  # its rows are hashed as the keys they set
-    *(("run", key) for key in ("dir", "log_every", "save_every", "tensorboard")),
-    *(("data", key) for key in ("features", "vocab", "workers", "cache_words")),
-)
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -40,7 +32,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         The checked recipe, its compat preset filled in.
 
     Raises:
-        RecipeError: the file cannot be read, or says something that cannot be; all faults at once.
+        RecipeError: the file cannot be read, or has faults; all of them at once.
     """
     path = Path(path)
     try:
@@ -99,7 +91,7 @@ def recipe_from_dict(tree: object, source: str) -> Recipe:
         RecipeError: every fault, by key path.
     """
     if not isinstance(tree, dict):
-        raise RecipeError(f"{source} holds {shown(tree)} in place of a recipe")
+        raise RecipeError(f"{source} holds {shown(tree)} instead of a recipe")
     return _checked(deepcopy(tree), source, [], {})
 
 
@@ -107,7 +99,7 @@ def with_compat(recipe: Recipe, preset: Preset) -> Recipe:
     """Return a recipe with every row of a preset applied, also over keys that the recipe states.
 
     It is for encoding only, so `data.cache_words`, which concerns training and not every preset allows, is off.
-    Captions stay lower-cased the way the vocabulary was made, which `compat_label` tells.
+    Captions stay lower-cased as when the vocabulary was built; `compat_label` names that.
     """
     tree = recipe.model_dump()
     tree["compat"], tree["data"]["cache_words"] = preset, False
@@ -116,33 +108,17 @@ def with_compat(recipe: Recipe, preset: Preset) -> Recipe:
     return _checked(tree, f"the recipe under compat: {preset}", [], {})
 
 
-def recipe_hash(recipe: Recipe) -> str:
-    """Eight hexadecimal digits that change when, and only when, a key changes that can move a number.
-
-    Folders, files, logging and reading ahead are left out; of BERT only the last part of its name counts.
-    """
-    tree = recipe.model_dump()
-    for section, *key in NOT_HASHED:
-        tree.pop(section) if not key else tree[section].pop(key[0])
-    if tree["optim"]["chunk_size"] is None:  # a key that came later: hashes of older recipes stay
-        del tree["optim"]["chunk_size"]
-    if "bert" in tree["model"]:
-        tree["model"]["finetune_bert"] = tree["model"].pop("finetune")  # its name when the first results were printed
-        tree["model"]["bert"] = PurePath(tree["model"]["bert"]).name
-    canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:8]
-
-
 def dump_recipe(recipe: Recipe) -> str:
     """Write a recipe as YAML that `parse_recipe` reads back to an equal recipe."""
-    return yaml.safe_dump(recipe.model_dump(), sort_keys=False, allow_unicode=True, width=120)
+    return write_yaml(recipe.model_dump())
 
 
 def _unreadable(path: Path, error: OSError | ValueError) -> RecipeError:
     if isinstance(error, FileNotFoundError):
         there = {file.name: file for folder in (Path("recipes"), path.parent) for file in folder.glob("*.y*ml")}
         near = closest(path.name, sorted(there))
-        return RecipeError(f"recipe {path} does not exist", f"did you mean {there[near[0]]}?" if near else None)
+        hint = f"did you mean {there[near[0]]}?" if near else "selfalign recipes lists the shipped ones"
+        return RecipeError(f"recipe {path} does not exist", hint)
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return RecipeError(f"recipe {path} cannot be read: {reason}")
 
@@ -156,7 +132,7 @@ def _refusal(source: str, faults: Sequence[Fault]) -> RecipeError:
 
 def _override(tree: dict[str, Any], override: str, labels: dict[KeyPath, str]) -> Iterator[Fault]:
     """Write one `key.path=value` into the tree, and note the label under which its faults are reported."""
-    label = f"--set {spelled(override)}"
+    label = f"--set {readable(override)}"
     key, equals, text = override.partition("=")
     path = tuple(part.strip() for part in key.split("."))
     if not equals or not all(path):
@@ -170,19 +146,19 @@ def _override(tree: dict[str, Any], override: str, labels: dict[KeyPath, str]) -
         yield Fault(label, f"not a YAML value: {faults[0].message} (quote it: {key}='\"…\"')")
         return
     section = tree
-    for place, name in enumerate(path[:-1]):
+    for position, name in enumerate(path[:-1]):
         if section.get(name) is None:
             section[name] = {}
         section = section[name]
         if not isinstance(section, dict):
-            yield Fault(label, f"{'.'.join(path[: place + 1])} is not a section")
+            yield Fault(label, f"{'.'.join(path[: position + 1])} is not a section")
             return
     section[path[-1]] = value
     labels[path] = label
 
 
 def _checked(tree: dict[str, Any], source: str, faults: list[Fault], labels: dict[KeyPath, str]) -> Recipe:
-    """Fill in the preset and validate; on faults, mend the tree and go on looking, to report all at once."""
+    """Fill in the preset and validate; after faults, repair the tree and validate again, to report all at once."""
     seen: set[KeyPath] = set()
     for section in ("run", "data", "model"):
         tree.setdefault(section, {})
@@ -196,14 +172,14 @@ def _checked(tree: dict[str, Any], source: str, faults: list[Fault], labels: dic
         except ValidationError as error:
             for detail in error.errors(include_url=False):
                 path = key_path(detail)
-                if not _touches(path, seen):
+                if not _overlaps(path, seen):
                     faults.append(Fault(_label(path, labels), explain(detail)))
                 seen.add(path)
-                _mend(stated, path, detail["type"])
+                _repair(stated, path, detail["type"])
     if recipe is not None:
         for path_text, message, because in disagreements(recipe):
             path = tuple(path_text.split("."))
-            if not any(_touches(tuple(key.split(".")), seen) for key in (path_text, *because)):
+            if not any(_overlaps(tuple(key.split(".")), seen) for key in (path_text, *because)):
                 faults.append(Fault(_label(path, labels), message))
     if faults or recipe is None:
         raise _refusal(source, faults)
@@ -219,7 +195,7 @@ def _with_preset(stated: dict[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _touches(path: KeyPath, seen: set[KeyPath]) -> bool:
+def _overlaps(path: KeyPath, seen: set[KeyPath]) -> bool:
     """Whether a key, a section around it or a key inside it was already found at fault."""
     return any(path[: len(other)] == other or other[: len(path)] == path for other in seen)
 
@@ -228,13 +204,13 @@ def _label(path: KeyPath, labels: dict[KeyPath, str]) -> str:
     """Name a key path; one that `--set` wrote is named by the override."""
     for length in range(len(path), 0, -1):
         if path[:length] in labels:
-            inside = ".".join(spelled(part) for part in path[length:])
+            inside = ".".join(readable(part) for part in path[length:])
             return f"{labels[path[:length]]}: {inside}" if inside else labels[path[:length]]
-    return ".".join(spelled(part) for part in path)
+    return ".".join(readable(part) for part in path)
 
 
-def _mend(tree: dict[str, Any], path: KeyPath, kind: str) -> None:
-    """Make a faulty key harmless, so that the next look finds the faults behind it."""
+def _repair(tree: dict[str, Any], path: KeyPath, kind: str) -> None:
+    """Make a faulty key valid, so that the next round finds the faults behind it."""
     section: Any = tree
     for name in path[:-1]:
         section = section.setdefault(name, {})

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a recipe, said in the words of the person who wrote the recipe."""
+"""Pydantic's errors as messages for the person who wrote the recipe."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from selfalign_cli.recipe.schema import CameraSection, Recipe, VsrnSection
-from selfalign_cli.recipe.strict_yaml import Unclear
+from selfalign_cli.recipe.yaml12 import read_yaml
 
 HOSTS: dict[str, type[BaseModel]] = {"vsrn": VsrnSection, "camera": CameraSection}
-NUMBER_TEXT = re.compile(r"\s*([-+]?)([0-9][0-9,_]*|)(\.[0-9]*|)(?:[eE]([-+]?)([0-9]+))?\s*")
 EXPECTED = {
     "int_type": "a whole number",
     "float_type": "a number",
@@ -34,7 +33,7 @@ BOUNDS = {
 
 
 def key_path(error: ErrorDetails) -> tuple[str, ...]:
-    """Where an error lies, as the recipe spells it: without pydantic's tag for the kind of model."""
+    """Key path of an error in the recipe: without pydantic's tag for the kind of model."""
     path = tuple(str(part) for part in error["loc"])
     if path == ("model",) and error["type"].startswith("union_tag"):
         return ("model", "name")
@@ -42,7 +41,7 @@ def key_path(error: ErrorDetails) -> tuple[str, ...]:
 
 
 def explain(error: ErrorDetails) -> str:
-    """Say what was found, what was expected and, where it can be known, what to write."""
+    """What was expected, what was found and, where it can be known, what to write."""
     kind, found, path = error["type"], error["input"], key_path(error)
     if kind == "missing":
         return "required key is missing"
@@ -77,16 +76,14 @@ def shown(value: object) -> str:
         return "a section"
     if isinstance(value, list):
         return "a list"
-    if isinstance(value, (str, Unclear)):
-        text = repr(value if isinstance(value, str) else value.text)
+    if isinstance(value, str):
+        text = repr(value)
         return text if len(text) <= 60 else f"{text[:50]}…{text[-5:]}"
     text = repr(value)
     return text if len(text) <= 40 else f"a number of {len(text)} digits"
 
 
 def _got(kind: str, found: object) -> str:
-    if isinstance(found, Unclear):
-        return shown(found) if kind == "bool_type" else f"{shown(found)}, which YAML reads as {found.reading}"
     if isinstance(found, str):
         return f"text {shown(found)}"
     if isinstance(found, (int, float)) and not isinstance(found, bool) and kind in ("string_type", "bool_type"):
@@ -96,51 +93,21 @@ def _got(kind: str, found: object) -> str:
 
 def _advice(kind: str, found: object) -> str:
     """What to write instead, in brackets; empty when nobody can know."""
-    if kind == "string_type" and isinstance(found, (bool, int, float, Unclear)):
-        text = shown(found) if not isinstance(found, Unclear) else found.text
-        return f" (quote it: '{text}')"
-    if kind == "bool_type" and isinstance(found, (str, int, Unclear)):
+    if kind == "string_type" and isinstance(found, (bool, int, float)):
+        return " (quote it)"
+    if kind == "bool_type" and isinstance(found, (str, int)):
         return " (write true or false)"
     if kind.startswith("model") and found is None:
         return " (remove the key to keep its defaults)"
-    if kind not in ("int_type", "float_type", "finite_number"):
-        return ""
-    if isinstance(found, Unclear):
-        return f" (write {found.number})" if found.number else ""
-    if isinstance(found, float):
+    if kind == "int_type" and isinstance(found, float):
         return f" (write {int(found)})" if found.is_integer() and abs(found) < 1e15 else ""
-    plain = plain_number(found, whole=kind == "int_type") if isinstance(found, str) else None
-    return f" (write {plain})" if plain else ""
-
-
-def plain_number(text: str, *, whole: bool) -> str | None:
-    """How YAML 1.1 wants a number that somebody wrote as text: `2e-4` → `2.0e-4`, `"0.2"` → `0.2`.
-
-    Args:
-        text: the text found where a number was expected.
-        whole: a whole number is expected.
-
-    Returns:
-        The number as YAML reads it, or None when the text is no number.
-    """
-    match = NUMBER_TEXT.fullmatch(text)
-    if match is None or len(text) > 40 or not any(character.isdigit() for character in match[2] + match[3]):
-        return None
-    sign, digits, fraction, power_sign, power = match.groups()
-    digits = re.sub("[,_]", "", digits).lstrip("0") or "0"
-    sign = sign.replace("+", "")
-    if whole:
-        value = float(f"{sign}{digits}{fraction or '.0'}e{power_sign or ''}{power or '0'}")
-        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else None
-    if not power:
-        return f"{sign}{digits}{fraction}"
-    return f"{sign}{digits}{fraction if len(fraction) > 1 else '.0'}e{power_sign or '+'}{power}"
+    if kind in ("int_type", "float_type") and isinstance(found, str) and type(read_yaml(found)[0]) in (int, float):
+        return " (write it without quotes)"
+    return ""
 
 
 def _not_an_option(found: object, options: list[str]) -> str:
     listed = f"{', '.join(options[:-1])} or {options[-1]}" if len(options) > 1 else options[0]
-    if isinstance(found, Unclear):
-        return f"expected {listed}, got {shown(found)}, which YAML reads as {found.reading}"
     return f"expected {listed}, got {shown(found)}{did_you_mean(found, options)}"
 
 
@@ -196,5 +163,5 @@ def _elsewhere(path: tuple[str, ...], host: str | None) -> str:
         return f" ({others[0]} has it, {host} has not)"
     if advice := did_you_mean(key, here):
         return advice
-    places = [".".join((*place, key)) for place, keys in known.items() if key in keys and place != tuple(section)]
-    return f" (did you mean {' or '.join(repr(place) for place in places[:2])}?)" if places else ""
+    elsewhere = [".".join((*other, key)) for other, keys in known.items() if key in keys and other != tuple(section)]
+    return f" (did you mean {' or '.join(map(repr, elsewhere[:2]))}?)" if elsewhere else ""

@@ -20,7 +20,8 @@ from selfalign_cli.data.atomic import refuse_existing
 from selfalign_cli.errors import DataError
 from selfalign_cli.metrics.report import signature_of
 from selfalign_cli.recipe.compat import Preset, compat_label
-from selfalign_cli.recipe.load import recipe_hash, with_compat
+from selfalign_cli.recipe.hashes import recipe_hash
+from selfalign_cli.recipe.load import with_compat
 from selfalign_cli.recipe.schema import Recipe
 from selfalign_cli.scoring.embeddings import EmbeddingFile
 

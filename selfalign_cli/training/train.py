@@ -14,7 +14,7 @@ from selfalign_cli.assembly.encode import open_split, told_of_cut
 from selfalign_cli.assembly.loading import choose_device, language_of_recipe, needs_boxes, open_features
 from selfalign_cli.data.pairs import PairDataset
 from selfalign_cli.errors import DataError, RecipeError, RunError
-from selfalign_cli.recipe.load import recipe_hash
+from selfalign_cli.recipe.hashes import recipe_hash
 from selfalign_cli.recipe.schema import Recipe
 from selfalign_cli.training.interrupt import StopRequest
 from selfalign_cli.training.metrics_log import MetricsLog, NoLog

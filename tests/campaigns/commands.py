@@ -17,7 +17,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[2]
-PRELOADED = ["torch._dynamo", *(f"selfalign_cli.{part}" for part in ("cli.app", "training.train", "cli.console"))]
+PRELOADED = [
+    "torch._dynamo",
+    "selfalign_cli.cli.app",
+    "selfalign_cli.cli.training_view",
+    "selfalign_cli.training.train",
+]
 PATIENCE = 600.0
 """Seconds after which a command that has not ended counts as hanging."""
 

@@ -27,7 +27,8 @@ from selfalign_cli.data.text.vocab import Vocabulary
 from selfalign_cli.data.text.wordpiece import WordPieceTokenizer, load_tokenizer
 from selfalign_cli.inspection.files import inspect_any
 from selfalign_cli.published.importing import ImportSources, import_checkpoint
-from selfalign_cli.recipe.load import dump_recipe, load_recipe, parse_recipe, recipe_hash
+from selfalign_cli.recipe.hashes import recipe_hash
+from selfalign_cli.recipe.load import dump_recipe, load_recipe, parse_recipe
 from selfalign_cli.scoring.compare import compare_files
 from selfalign_cli.scoring.embeddings import read_embeddings
 from selfalign_cli.training.train_state import begin_state, restore_state

@@ -11,11 +11,15 @@ import sys
 
 import pytest
 
-from selfalign_cli.cli import console
-from selfalign_cli.cli.console import TrainingView, duration, printable, progress, show_json, show_message, show_table
+from selfalign_cli.cli import progress as progress_module
+from selfalign_cli.cli.console import printable, show_json, show_message, show_table
+from selfalign_cli.cli.progress import duration, progress
+from selfalign_cli.cli.training_view import TrainingView
 
 TRAINING = """
-from selfalign_cli.cli.console import TrainingView, progress, show_table
+from selfalign_cli.cli.console import show_table
+from selfalign_cli.cli.progress import progress
+from selfalign_cli.cli.training_view import TrainingView
 from selfalign_cli.errors import RunError
 with TrainingView() as view:
     view.start(total_steps=4, start_step=0, epochs=2, steps_per_epoch=2)
@@ -69,6 +73,17 @@ def test_a_table_without_rows_or_headings(capsys):
     assert capsys.readouterr().out.splitlines() == ["a  b", "key  value"]
 
 
+def test_long_cells_are_folded_on_a_terminal_only(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    show_table(["name", "n"], [["a long name " * 3, "1,000"]])
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    show_table(["name", "n"], [["a long name " * 3, "1,000"]])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["name               n", "a long name a  1,000"]
+    assert all(len(line) <= 20 for line in lines)
+
+
 def test_json_is_one_document(capsys):
     show_json({"rsum": 1.5, "split": "tést"})
     assert json.loads(capsys.readouterr().out) == {"rsum": 1.5, "split": "tést"}
@@ -104,13 +119,13 @@ def test_messages_go_to_stderr(capsys):
 
 
 def test_progress_on_a_terminal_shows_rate_and_time_left():
-    code = "import time\nfrom selfalign_cli.cli.console import progress\nwith progress('convert', 900) as advance:\n"
+    code = "import time\nfrom selfalign_cli.cli.progress import progress\nwith progress('convert', 900) as advance:\n"
     shown = on_a_terminal(code + "    for _ in range(9):\n        advance(50)\n        time.sleep(0.06)\n")
     assert re.search(r"convert .*450/900 +[0-9,]+/s +0:00:0[0-2]", shown)
 
 
-def test_progress_in_a_log_tells_rate_and_time_left(capsys, monkeypatch):
-    monkeypatch.setattr(console, "PLAIN_SECONDS", 0.0)
+def test_progress_in_a_log_shows_rate_and_time_left(capsys, monkeypatch):
+    monkeypatch.setattr(progress_module, "LINE_SECONDS", 0.0)
     with progress("encode", 5_000_000_000) as advance:
         advance(10)
     assert re.match(r"encode: 10 of 5,000,000,000, [0-9,]+/s, [0-9:]+ left\n", capsys.readouterr().err)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -50,15 +51,44 @@ def test_version():
     assert run("--version").stdout == f"selfalign {__version__}\n"
 
 
-@pytest.mark.parametrize("command", [None, *COMMANDS])
-def test_help_loads_no_heavy_package(command):
-    arguments = ["--help"] if command is None else [command, "--help"]
+def test_help_loads_no_heavy_package():
+    """Of all commands one after another, in a process that has loaded nothing else."""
     code = (
         "import sys\n"
         "from selfalign_cli.cli.app import app\n"
-        f"try: app({arguments!r})\n"
-        "except SystemExit as end: assert end.code == 0\n"
-        f"print(sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr)\n"
+        f"for command in {[[], *[[command] for command in COMMANDS]]!r}:\n"
+        "    try: app([*command, '--help'])\n"
+        "    except SystemExit as end: assert end.code == 0\n"
+        f"    print(*command, *sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stderr == "[]\n"
+    assert done.stderr.splitlines() == ["", *COMMANDS]
+
+
+def test_shell_completion_prints_a_script(monkeypatch):
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    result = run("--show-completion", "bash")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "_SELFALIGN_COMPLETE=complete_bash" in result.stdout
+    unknown = run("--show-completion", "tcsh")
+    assert (unknown.exit_code, unknown.stdout) == (2, "")
+    assert unknown.stderr.startswith("error: Invalid value for '--show-completion'")
+
+
+def test_shell_completion_is_installed_into_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    result = run("--install-completion", "bash")
+    assert result.exit_code == 0
+    script = tmp_path / ".bash_completions" / "selfalign.sh"
+    assert "complete -o default -F _selfalign_completion selfalign" in script.read_text()
+    assert str(script) in (tmp_path / ".bashrc").read_text()
+
+
+@pytest.mark.parametrize(("words", "completed"), [("selfalign tr", "train"), ("selfalign eval --fo", "--folds")])
+def test_a_word_is_completed(words, completed):
+    """As the script of the shell asks: in a process of its own, by the environment."""
+    asked = {"_SELFALIGN_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    command = [sys.executable, "-m", "selfalign_cli"]
+    done = subprocess.run(command, env={**os.environ, **asked}, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [completed]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 from support.published_files import (
@@ -59,28 +57,15 @@ def test_wrong_values_of_options(tmp_path, old, option):
 
 
 def test_a_payload_ends_in_one_message(tmp_path):
-    """in a process of its own, as a user meets it"""
-
     class Command:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "ran"),)
 
     old = write_checkpoint(tmp_path / "old", {**published_content(), "more": Command()})
     vocab = write_vocabulary(tmp_path / "v.pkl")
-    command = [
-        sys.executable,
-        "-m",
-        "selfalign_cli",
-        "import-checkpoint",
-        old,
-        "--vocab",
-        vocab,
-        "--out",
-        tmp_path / "n",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"error: {old} asks for {os.mkdir.__module__}.mkdir;")
+    result = run("import-checkpoint", old, "--vocab", vocab, "--out", tmp_path / "n")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: {old} asks for {os.mkdir.__module__}.mkdir;")
     assert not (tmp_path / "ran").exists()
     assert not (tmp_path / "n").exists()
 

@@ -24,10 +24,10 @@ def run(*arguments: object) -> str:
     return result.stdout + result.stderr
 
 
-def must_be_printable(told: str) -> None:
-    """Escapes are told, as text; line ends are the only other characters."""
-    assert all(character.isprintable() or character == "\n" for character in told), repr(told)
-    assert "\\x1b" in told, repr(told)
+def must_be_printable(printed: str) -> None:
+    """Escapes are printed as text; line ends are the only other characters."""
+    assert all(character.isprintable() or character == "\n" for character in printed), repr(printed)
+    assert "\\x1b" in printed, repr(printed)
 
 
 def records() -> Iterator[ImageRecord]:
@@ -91,6 +91,6 @@ def test_names_of_files(tmp_path: Path) -> None:
 
 
 def test_what_json_says_is_escaped_by_json(features: Path) -> None:
-    told = run("inspect", features, "--json")
-    assert json.JSONDecoder().raw_decode(told)[0]["source"] == EVIL
-    assert "\x1b" not in told
+    printed = run("inspect", features, "--json")
+    assert json.JSONDecoder().raw_decode(printed)[0]["source"] == EVIL
+    assert "\x1b" not in printed

@@ -1,4 +1,4 @@
-"""Without a file, commands take the newest best.ckpt under runs/ and say so on stderr."""
+"""Without a file, commands take the newest best.ckpt under runs/ and name it on stderr."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_folder_of_that_name_does_not_count(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("arguments", [["eval"], ["export-embeddings", "--out", "e.h5"]])
-def test_without_any_run_the_commands_say_what_to_do(arguments, tmp_path, monkeypatch):
+def test_without_any_run_the_message_has_the_next_step(arguments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, arguments)
     assert (result.exit_code, result.stdout) == (2, "")

@@ -6,7 +6,8 @@ import pytest
 
 from selfalign_cli.errors import RecipeError
 from selfalign_cli.recipe.compat import PRESET_KEYS, PRESETS, compat_label, rows_of
-from selfalign_cli.recipe.load import parse_recipe, recipe_hash, with_compat
+from selfalign_cli.recipe.hashes import recipe_hash
+from selfalign_cli.recipe.load import parse_recipe, with_compat
 
 BASE = {
     "vsrn": "run: {dir: r}\ndata: {features: f, vocab: v}\nmodel: {name: vsrn}\nloss: {captioning: {}}\n",

@@ -1,4 +1,4 @@
-"""Each kind of fault in a recipe: its place, what was found, what to write. The wording is asserted as printed."""
+"""Each kind of fault in a recipe: its key path, what was found, what to write. The wording is asserted as printed."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def test_good_recipes_have_no_faults():
 
 
 def test_the_example_of_the_style_guide():
-    text = text_of(loss="{concept: {temprature: 0.1}}", optim="{learning_rate: 2e-4}")
+    text = text_of(loss="{concept: {temprature: 0.1}}", optim="{learning_rate: fast}")
     assert faults(text) == [
         "loss.concept.temprature: unknown key (did you mean 'temperature'?)",
-        "optim.learning_rate: expected a number, got text '2e-4' (write 2.0e-4)",
+        "optim.learning_rate: expected a number, got text 'fast'",
     ]
 
 
@@ -46,20 +46,14 @@ def test_the_example_of_the_style_guide():
         ("run", "{dir: ''}", "run.dir: expected text, got an empty one"),
         ("run", r'{dir: "a\tb"}', r"run.dir: expected text without control characters, got 'a\tb'"),
         ("run", "{dir: [a]}", "run.dir: expected text, got a list"),
-        ("run", "{dir: 12}", "run.dir: expected text, got the number 12 (quote it: '12')"),
-        ("run", "{dir: true}", "run.dir: expected text, got true (quote it: 'true')"),
+        ("run", "{dir: 12}", "run.dir: expected text, got the number 12 (quote it)"),
+        ("run", "{dir: true}", "run.dir: expected text, got true (quote it)"),
         ("run", "{dir: null}", "run.dir: expected text, got null"),
         ("run", "{seed: 1}", "run.dir: required key is missing"),
-        ("run", "{dir: no}", "run.dir: expected text, got 'no', which YAML reads as false (quote it: 'no')"),
-        (
-            "run",
-            "{dir: 2024-01-02}",
-            "run.dir: expected text, got '2024-01-02', which YAML reads as a date (quote it: '2024-01-02')",
-        ),
         (
             "run",
             "{dir: r, tensorboard: on}",
-            "run.tensorboard: expected true or false, got 'on' (write true or false)",
+            "run.tensorboard: expected true or false, got text 'on' (write true or false)",
         ),
         (
             "run",
@@ -76,42 +70,27 @@ def test_the_example_of_the_style_guide():
         ("run", "{dir: r, seed: true}", "run.seed: expected a whole number, got true"),
         ("run", "{dir: r, log_every: 3.0}", "run.log_every: expected a whole number, got 3.0 (write 3)"),
         ("run", "{dir: r, log_every: 2.5}", "run.log_every: expected a whole number, got 2.5"),
-        ("run", "{dir: r, log_every: 1e3}", "run.log_every: expected a whole number, got text '1e3' (write 1000)"),
-        ("run", "{dir: r, log_every: '7'}", "run.log_every: expected a whole number, got text '7' (write 7)"),
+        ("run", "{dir: r, log_every: 1e3}", "run.log_every: expected a whole number, got 1000.0 (write 1000)"),
+        (
+            "run",
+            "{dir: r, log_every: '7'}",
+            "run.log_every: expected a whole number, got text '7' (write it without quotes)",
+        ),
         ("run", "{dir: r, log_every: ten}", "run.log_every: expected a whole number, got text 'ten'"),
         ("run", "7", "run: expected a section of keys, got 7"),
         ("optim", "{epochs: 0}", "optim.epochs: expected at least 1, got 0"),
-        (
-            "optim",
-            "{epochs: 010}",
-            "optim.epochs: expected a whole number, got '010', which YAML reads as the octal number 8 (write 8 or 10)",
-        ),
-        (
-            "optim",
-            "{epochs: 0b11}",
-            "optim.epochs: expected a whole number, got '0b11', which YAML reads as the binary number 3 (write 3)",
-        ),
-        (
-            "optim",
-            "{epochs: 1_000}",
-            "optim.epochs: expected a whole number, got '1_000', which YAML reads as the number 1000 (write 1000)",
-        ),
-        (
-            "optim",
-            "{epochs: 1:30}",
-            "optim.epochs: expected a whole number, got '1:30', which YAML reads as a base-60 number (write 90)",
-        ),
-        ("optim", "{epochs: yes}", "optim.epochs: expected a whole number, got 'yes', which YAML reads as true"),
+        ("optim", "{epochs: 1_000}", "optim.epochs: expected a whole number, got text '1_000'"),
+        ("optim", "{epochs: 1:30}", "optim.epochs: expected a whole number, got text '1:30'"),
+        ("optim", "{epochs: yes}", "optim.epochs: expected a whole number, got text 'yes'"),
         ("optim", "{learning_rate: 0}", "optim.learning_rate: expected more than 0, got 0"),
         ("optim", "{learning_rate: .nan}", "optim.learning_rate: expected a finite number, got nan"),
         ("optim", "{learning_rate: .inf}", "optim.learning_rate: expected a finite number, got inf"),
-        ("optim", "{learning_rate: 1.0e4}", "optim.learning_rate: expected a number, got text '1.0e4' (write 1.0e+4)"),
+        ("optim", "{learning_rate: -2e-4}", "optim.learning_rate: expected more than 0, got -0.0002"),
         (
             "optim",
-            "{learning_rate: -2e-4}",
-            "optim.learning_rate: expected a number, got text '-2e-4' (write -2.0e-4)",
+            "{learning_rate: '2e-4'}",
+            "optim.learning_rate: expected a number, got text '2e-4' (write it without quotes)",
         ),
-        ("optim", "{learning_rate: '0.2'}", "optim.learning_rate: expected a number, got text '0.2' (write 0.2)"),
         ("optim", "{decay_factor: 1.5}", "optim.decay_factor: expected at most 1, got 1.5"),
         ("optim", "{lr: 0.1}", "optim.lr: unknown key (did you mean 'learning_rate'?)"),
         ("optim", "{max_words: 3}", "optim.max_words: unknown key (did you mean 'data.max_words'?)"),
@@ -133,11 +112,6 @@ def test_the_example_of_the_style_guide():
             "validation.select_by: expected rsum or r1+r5, got 'rsom' (did you mean 'rsum'?)",
         ),
         ("validation", "{select_by: [rsum]}", "validation.select_by: expected rsum or r1+r5, got a list"),
-        (
-            "validation",
-            "{select_by: off}",
-            "validation.select_by: expected rsum or r1+r5, got 'off', which YAML reads as false",
-        ),
         ("compat", "publishd", "compat: expected corrected or published, got 'publishd' (did you mean 'published'?)"),
         ("model", "{name: vsrnx}", "model.name: expected vsrn or camera, got 'vsrnx' (did you mean 'vsrn'?)"),
         ("model", "{name: [vsrn]}", "model.name: expected vsrn or camera, got a list"),
@@ -259,14 +233,14 @@ def test_missing_sections_are_named_by_their_required_keys():
     [
         ("optim.epochs=many", "--set optim.epochs=many: expected a whole number, got text 'many'"),
         ("optim.epoch=3", "--set optim.epoch=3: unknown key (did you mean 'epochs'?)"),
-        ("data.workers=1e1", "--set data.workers=1e1: expected a whole number, got text '1e1' (write 10)"),
+        ("data.workers=1e1", "--set data.workers=1e1: expected a whole number, got 10.0 (write 10)"),
         ("loss.ranking={margn: 1}", "--set loss.ranking={margn: 1}: margn: unknown key (did you mean 'margin'?)"),
         ("epochs", "--set epochs: expected key.path=value, e.g. optim.epochs=10"),
         ("=3", "--set =3: expected key.path=value, e.g. optim.epochs=10"),
         ("optim..epochs=3", "--set optim..epochs=3: expected key.path=value, e.g. optim.epochs=10"),
         ("optim.epochs=", "--set optim.epochs=: expected a value after '=' (write null for none)"),
         ("run.dir.x=3", "--set run.dir.x=3: run.dir is not a section"),
-        ("run.dir={a: 1, a: 2}", "--set run.dir={a: 1, a: 2}: not a YAML value: stands twice, in line 1 and in line 1 "
+        ("run.dir={a: 1, a: 2}", "--set run.dir={a: 1, a: 2}: not a YAML value: given twice, in line 1 and in line 1 "
          "(keep one) (quote it: run.dir='\"…\"')"),
     ],
 )  # fmt: skip
@@ -286,6 +260,13 @@ def test_a_missing_file_names_the_nearest_one(tmp_path):
     with pytest.raises(RecipeError, match="does not exist") as caught:
         load_recipe(tmp_path / "vsrm.yaml")
     assert caught.value.hint == f"did you mean {tmp_path / 'vsrn.yaml'}?"
+
+
+def test_a_missing_file_like_no_other_names_the_list(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError, match="does not exist") as caught:
+        load_recipe("zzz.yaml")
+    assert caught.value.hint == "selfalign recipes lists the shipped ones"
 
 
 @pytest.mark.parametrize(
@@ -324,7 +305,7 @@ def test_a_byte_order_mark_is_no_fault(tmp_path):
 
 @pytest.mark.parametrize("stored", [None, [], "text", 3])
 def test_a_stored_recipe_must_be_a_dictionary(stored):
-    with pytest.raises(RecipeError, match="in place of a recipe"):
+    with pytest.raises(RecipeError, match="instead of a recipe"):
         recipe_from_dict(stored, "x.ckpt")
 
 

@@ -1,23 +1,15 @@
-"""Overrides, hash and writing of recipes; and that no text whatever gives anything but a recipe or a RecipeError."""
+"""Overrides and writing of recipes; and that no text whatever gives anything but a recipe or a RecipeError."""
 
 from __future__ import annotations
 
-import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfalign_cli.errors import RecipeError
-from selfalign_cli.recipe.load import (
-    dump_recipe,
-    load_recipe,
-    parse_recipe,
-    recipe_from_dict,
-    recipe_hash,
-    with_compat,
-)
+from selfalign_cli.recipe.load import dump_recipe, load_recipe, parse_recipe, recipe_from_dict, with_compat
 from selfalign_cli.recipe.schema import Recipe
-from selfalign_cli.recipe.wording import plain_number, sections
+from selfalign_cli.recipe.wording import sections
 
 BASE = "run: {dir: r}\ndata: {features: f, vocab: v}\nmodel: {name: vsrn}\nloss: {captioning: {weight: 2.0}}\n"
 CAMERA = "run: {dir: r}\ndata: {features: f, max_words: 32}\nmodel: {name: camera, bert: b}\n"
@@ -53,35 +45,13 @@ def test_whole_numbers_serve_as_numbers():
     assert recipe_of("optim.learning_rate=1").optim.learning_rate == 1.0
 
 
-@pytest.mark.parametrize(
-    "override",
-    ["run.dir=x", "run.log_every=1", "run.save_every=1", "run.tensorboard=false", "data.workers=3", "data.features=g",
-     "data.vocab=w"],
-)  # fmt: skip
-def test_the_hash_ignores_what_moves_no_number(override):
-    assert recipe_hash(recipe_of(override)) == recipe_hash(recipe_of())
-
-
-def test_the_hash_ignores_whether_token_states_are_cached():
-    assert recipe_hash(recipe_of("data.cache_words=true", base=CAMERA)) == recipe_hash(recipe_of(base=CAMERA))
+def test_numbers_may_be_written_as_people_write_them():
+    assert recipe_of("optim.learning_rate=2e-3").optim.learning_rate == 0.002
+    assert recipe_of(base=BASE + "optim: {learning_rate: 2e-4}").optim.learning_rate == 0.0002
 
 
 def test_a_recipe_that_caches_can_be_scored_as_published():
     assert not with_compat(recipe_of("data.cache_words=true", base=CAMERA), "published").data.cache_words
-
-
-@pytest.mark.parametrize("override", ["run.seed=1", "optim.epochs=4", "loss.captioning=null", "model.absolute=true"])
-def test_the_hash_follows_what_moves_numbers(override):
-    assert recipe_hash(recipe_of(override)) != recipe_hash(recipe_of())
-
-
-def test_the_hash_does_not_depend_on_spelling():
-    assert recipe_hash(recipe_of("optim.learning_rate=0.0002")) == recipe_hash(recipe_of("optim.learning_rate=2.0e-4"))
-
-
-def test_the_hash_takes_the_name_of_a_bert_folder_and_not_its_place():
-    here, there, other = (recipe_of(f"model.bert={name}", base=CAMERA) for name in ("a/bert", "b/bert", "b/other"))
-    assert recipe_hash(here) == recipe_hash(there) != recipe_hash(other)
 
 
 def test_a_stored_recipe_comes_back():
@@ -96,13 +66,6 @@ def test_a_written_recipe_is_read_back(name, rate):
     tree["run"]["dir"], tree["optim"]["learning_rate"] = name, rate
     recipe = recipe_from_dict(tree, "test")
     assert parse_recipe(dump_recipe(recipe), [], "again") == recipe
-
-
-@given(st.one_of(st.integers(0, 10**14), st.floats(1e-9, 1e9)))
-def test_the_number_we_advise_is_the_number_that_was_meant(value):
-    written = f"{value:e}".replace(".000000", "") if isinstance(value, float) else str(value)
-    advised = plain_number(written, whole=isinstance(value, int))
-    assert yaml.safe_load(advised) == float(written)
 
 
 NAMES = st.sampled_from(sorted({key for keys in sections().values() for key in keys} | {"lr", "x", "<<", ""}))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from selfalign_cli.errors import RecipeError
+from selfalign_cli.recipe import shipped
 from selfalign_cli.recipe.load import load_recipe
 from selfalign_cli.recipe.shipped import shipped_recipe
 
@@ -29,13 +30,30 @@ def differing(one, two):
     return {key for key in first | second if first.get(key, ...) != second.get(key, ...)}
 
 
-def test_a_shipped_recipe_is_a_file():
-    assert shipped_recipe("vsrn_scenes.yaml").is_file()
+@pytest.mark.parametrize("name", ["vsrn_scenes.yaml", "vsrn_scenes"])
+def test_a_shipped_recipe_is_a_file(name):
+    assert shipped_recipe(name).is_file()
 
 
-def test_an_unknown_one_is_named():
-    with pytest.raises(RecipeError, match=r"no shipped recipe nothing\.yaml"):
-        shipped_recipe("nothing.yaml")
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("vsrn_scene", "did you mean vsrn_scenes?"),
+        ("nothing.yaml", "selfalign recipes lists them"),
+        ("../recipes/vsrn_scenes", "did you mean vsrn_scenes?"),
+    ],
+)
+def test_an_unknown_one_is_named(name, hint):
+    with pytest.raises(RecipeError, match="no shipped recipe") as caught:
+        shipped_recipe(name)
+    assert caught.value.hint == hint
+
+
+def test_a_damaged_installation_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(shipped, "FOLDERS", (tmp_path,))
+    with pytest.raises(RecipeError, match="no recipes in") as caught:
+        shipped_recipe("vsrn_scenes")
+    assert caught.value.hint == "install selfalign again"
 
 
 @pytest.mark.parametrize("model", ["vsrn", "camera"])

@@ -1,4 +1,4 @@
-"""Every shipped recipe loads, under both presets, and says what its name promises."""
+"""Every shipped recipe loads, under both presets, and has the settings its name promises."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_recipes_are_found():
 
 @pytest.mark.parametrize("path", FOUND, ids=lambda path: path.stem)
 @pytest.mark.parametrize("preset", ["corrected", "published"])
-def test_loads_and_survives_writing(path, preset):
+def test_loads_and_is_read_back_after_writing(path, preset):
     recipe = load_recipe(path, [f"compat={preset}"])
     assert recipe.compat == preset
     assert parse_recipe(dump_recipe(recipe), [], "again") == recipe
