@@ -21,6 +21,7 @@ from selfalign_cli.cli import (
     demo,
     evaluate,
     export_embeddings,
+    extract,
     import_checkpoint,
     inspect,
     make_scenes,
@@ -147,6 +148,7 @@ def selfalign(
 
 app.command("demo")(demo.demo)
 app.command("make-scenes")(make_scenes.make_scenes)
+app.command("extract")(extract.extract)
 app.command("convert-features")(convert_features.convert_features)
 app.command("build-vocab")(build_vocab.build_vocab)
 app.command("train")(train.train)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from selfalign_cli import parallel
 from selfalign_cli.data.atomic import refuse_existing
@@ -44,7 +45,7 @@ class Extraction:
 
     Attributes:
         pictures: that were named.
-        reused: that were finished before, by a run that was stopped.
+        reused: of those of this process, that were finished before, by a run that was stopped.
         unreadable: id and reason of each that could not be decoded.
         parts: the folder with what is finished, where this was one shard of several; else None.
         conversion: the feature file that was written; None for one shard of several.
@@ -55,6 +56,16 @@ class Extraction:
     unreadable: list[tuple[str, str]]
     parts: Path | None
     conversion: Conversion | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {
+            "pictures": self.pictures,
+            "reused": self.reused,
+            "unreadable": [{"id": image_id, "reason": reason} for image_id, reason in self.unreadable],
+            "parts": None if self.parts is None else str(self.parts),
+            "features": None if self.conversion is None else self.conversion.to_dict(),
+        }
 
 
 def extract_pictures(
@@ -119,7 +130,7 @@ def extract_pictures(
     wanted = {picture.image_id for picture in pictures}
     finished = {name: found for name, found in finished_pictures(parts).items() if name in wanted}
     bad = sorted((name, found.unreadable) for name, found in finished.items() if found.unreadable is not None)
-    reused = len(pictures) - len(todo)
+    reused = len(shard_of_all) - len(mine)
     if shard is not None and shard.count > 1:
         return Extraction(len(pictures), reused, bad, parts, None)
     if len(bad) == len(pictures):

