@@ -118,12 +118,10 @@ def extract_pictures(
         start_spool(parts, header, resume=resume or shard is not None)
     parallel.barrier()
     known = {name: found.stamp for name, found in finished_pictures(parts).items()}
-    todo = [picture for picture in pictures if known.get(picture.image_id) != stamp_of(picture.path)]
-    with (
-        SpoolPart(parts, own.name) as part,
-        progress("extract: pictures", len(todo[own.number - 1 :: own.count])) as advance,
-    ):
-        for picture, found in _decoded_ahead(todo[own.number - 1 :: own.count], workers):
+    shard_of_all = pictures[own.number - 1 :: own.count]
+    mine = [picture for picture in shard_of_all if known.get(picture.image_id) != stamp_of(picture.path)]
+    with SpoolPart(parts, own.name) as part, progress("extract: pictures", len(mine)) as advance:
+        for picture, found in _decoded_ahead(mine, workers):
             _look_at(picture, found, extractor, part, strict)
             advance(1)
     parallel.barrier()
