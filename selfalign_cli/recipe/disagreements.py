@@ -76,10 +76,8 @@ def _host_disagreements(recipe: Recipe) -> Iterator[Disagreement]:
 
 
 def _only(part: Part) -> str:
-    """`only vsrn has`, `only vsrn and camera have`, or what there is to say when no host has the part."""
+    """Which hosts have a part: `only vsrn has`, or `only vsrn and camera have`."""
     names = [host.name for host in HOSTS.values() if host.has(part)]
-    if not names:
-        return "no host has"
     return f"only {' and '.join(names)} {'has' if len(names) == 1 else 'have'}"
 
 
