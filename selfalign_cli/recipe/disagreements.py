@@ -112,5 +112,5 @@ def _cache_disagreements(recipe: Recipe, model: BertSection) -> Iterator[Disagre
         message = "BERT's dropout changes its states in every step (set model.bert_eval_mode: true)"
         yield Disagreement("data.cache_words", message, ("model.bert_eval_mode", "compat"))
     elif unmasked:
-        message = f"states of padded places are read, and only real ones are kept (set {unmasked[0]}: true)"
+        message = f"states of padded positions are read, and only real ones are kept (set {unmasked[0]}: true)"
         yield Disagreement("data.cache_words", message, (*unmasked, "compat"))

@@ -83,7 +83,7 @@ class SelfAlignSection(Section):
 
 
 class PaddingSection(Section):
-    """Whether padded places stay out of the arithmetic (corrected) or take part in it (published)."""
+    """Whether padded positions stay out of the arithmetic (corrected) or take part in it (published)."""
 
     masked_means: bool = Field(default=True, description="Text means run over real tokens only (M2).")
     masked_batchnorm: bool = Field(default=True, description="Batch normalisation sees real tokens only (M3).")

@@ -80,9 +80,9 @@ def test_every_section_of_model_and_loss_is_looked_at() -> None:
         for kind in sections_in(field.annotation)
     }
     nested = nested - {hosts.HostSection} | {host.section for host in HOSTS.values()}
-    apart = {schema.PaddingSection, schema.DiversitySection, schema.LossSection}  # below
+    elsewhere = {schema.PaddingSection, schema.DiversitySection, schema.LossSection}  # below
     outside = {schema.RunSection, schema.DataSection, schema.OptimSection, schema.ValidationSection}
-    assert nested - apart - outside == set(SECTIONS)
+    assert nested - elsewhere - outside == set(SECTIONS)
 
 
 def sections_in(annotation: object) -> set[type[Section]]:

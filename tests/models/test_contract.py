@@ -253,7 +253,7 @@ def test_evaluation_changes_no_state(encoder: str) -> None:
 
 
 @each_encoder
-def test_a_state_survives_saving_and_loading(encoder: str) -> None:
+def test_saving_and_loading_a_state_changes_no_vector(encoder: str) -> None:
     first, second = evaluated(encoder), build_tiny(ENCODERS[encoder], seed=1).train(mode=False)
     second.model.load_state_dict(first.model.state_dict())
     assert torch.equal(image_vectors(second, pictures(COUNTS)), image_vectors(first, pictures(COUNTS)))

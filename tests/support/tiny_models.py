@@ -104,7 +104,7 @@ def pictures(counts: Sequence[int], *, width: int | None = None, first: int = 0,
         counts: regions of each picture.
         width: padded region count; None for the largest.
         first: number of the first picture.
-        filler: what stands at padded places.
+        filler: what stands at padded positions.
     """
     parts = [_picture(first + row, count) for row, count in enumerate(counts)]
     mask = torch.arange(width or max(counts)) < torch.tensor(counts).unsqueeze(1)

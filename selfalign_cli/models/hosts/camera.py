@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from selfalign_cli.encodings import HostEncoding, ImageBatch, TextBatch
 from selfalign_cli.errors import DataError
-from selfalign_cli.models.hosts.vsrn import xavier_linear
 from selfalign_cli.models.parts.attention import GatedSelfAttention, ViewSummary
-from selfalign_cli.models.parts.norm import MaskedBatchNorm, masked_mean, normalize_places, unit
+from selfalign_cli.models.parts.basics import xavier_linear
+from selfalign_cli.models.parts.norm import MaskedBatchNorm, masked_mean, normalize_positions, unit
 from selfalign_cli.models.parts.positions import BoxGate
 
 
@@ -73,7 +73,7 @@ class CameraImageEncoder(nn.Module):
         return HostEncoding(views, unit(embedded), states, mask, view_logits=logits)
 
     def _normalize(self, x: Tensor, mask: Tensor) -> Tensor:
-        return normalize_places(x, mask, over=self.normalize_over, bounded=self.bounded_norm)
+        return normalize_positions(x, mask, over=self.normalize_over, bounded=self.bounded_norm)
 
 
 class CameraTextEncoder(nn.Module):
@@ -137,7 +137,7 @@ class CameraTextEncoder(nn.Module):
         )
         words = self.word_map(texts.states)  # (B, W, D)
         if self.for_selfalign:
-            words = normalize_places(words, mean_mask, over=self.normalize_over, bounded=self.bounded_norm)
+            words = normalize_positions(words, mean_mask, over=self.normalize_over, bounded=self.bounded_norm)
         states = self.attention(words, key_mask=key_mask, norm_mask=norm_mask)
         read = states + self.dropout(self.norm(self.feed_forward(states), norm_mask))
         return HostEncoding(unit(masked_mean(read, mean_mask)), unit(words), states, texts.mask)
