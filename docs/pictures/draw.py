@@ -68,27 +68,31 @@ def draw_demo(out: Path) -> None:
     out.write_text(console.export_svg(title="selfalign demo", code_format=SVG, unique_id="demo"), encoding="utf-8")
 
 
-def draw_scenes(out: Path) -> None:
-    """Draw the pairs side by side, with their captions below."""
+def draw_scenes(scenes: Path, out: Path) -> None:
+    """Draw the pairs side by side, with their captions below.
+
+    Args:
+        scenes: what `selfalign make-scenes` wrote.
+        out: the picture to write.
+    """
     font = ImageFont.load_default(FONT)
     sheet = Image.new("RGB", (6 * SIDE + 7 * GAP, SIDE + 4 * LINE + 2 * GAP), "white")
     pen = ImageDraw.Draw(sheet)
-    with tempfile.TemporaryDirectory() as folder:
-        scenes = Path(folder) / "scenes"
-        make_scenes(scenes)
-        known = {image["imgid"]: image for image in json.loads((scenes / "dataset_scenes.json").read_text())["images"]}
-        for number, (difference, pair) in enumerate(PAIRS.items()):
-            pen.text((GAP + 2 * number * (SIDE + GAP), GAP), difference, "black", font)
-            for side, (image_id, caption) in enumerate(pair):
-                left, top = GAP + (2 * number + side) * (SIDE + GAP), GAP + LINE + 4
-                with Image.open(scenes / "images" / known[image_id]["filename"]) as picture:
-                    enlarged = picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.NEAREST)
-                sheet.paste(enlarged, (left, top))
-                text = textwrap.fill(known[image_id]["sentences"][caption]["raw"], CAPTION_COLUMNS)
-                pen.multiline_text((left, top + SIDE + 4), text, "black", font, spacing=LINE - FONT)
+    known = {image["imgid"]: image for image in json.loads((scenes / "dataset_scenes.json").read_text())["images"]}
+    for number, (difference, pair) in enumerate(PAIRS.items()):
+        pen.text((GAP + 2 * number * (SIDE + GAP), GAP), difference, "black", font)
+        for side, (image_id, caption) in enumerate(pair):
+            left, top = GAP + (2 * number + side) * (SIDE + GAP), GAP + LINE + 4
+            with Image.open(scenes / "images" / known[image_id]["filename"]) as picture:
+                enlarged = picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.NEAREST)
+            sheet.paste(enlarged, (left, top))
+            text = textwrap.fill(known[image_id]["sentences"][caption]["raw"], CAPTION_COLUMNS)
+            pen.multiline_text((left, top + SIDE + 4), text, "black", font, spacing=LINE - FONT)
     sheet.quantize(64, dither=Image.Dither.NONE).save(out, optimize=True)
 
 
 if __name__ == "__main__":
     draw_demo(FOLDER / "demo.svg")
-    draw_scenes(FOLDER / "scenes.png")
+    with tempfile.TemporaryDirectory() as folder:
+        make_scenes(Path(folder) / "scenes")
+        draw_scenes(Path(folder) / "scenes", FOLDER / "scenes.png")
