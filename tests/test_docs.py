@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import runpy
 
-import campaigns.__main__
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,6 +12,7 @@ from support.pages import CHECKOUT, DOCS, TEXTS, anchors, blocks, command_lines,
 from typer.main import get_command
 
 from selfalign_cli.cli.app import app
+from selfalign_cli.data.formats import READERS
 from selfalign_cli.recipe.compat import PRESET_KEYS
 from selfalign_cli.recipe.schema import Recipe
 
@@ -38,6 +38,8 @@ def test_examples_parse(words):
 
 @pytest.mark.parametrize("words", CAMPAIGNS, ids=" ".join)
 def test_campaigns_parse(words, monkeypatch):
+    import campaigns.__main__  # only here: it imports torch
+
     class Started(Exception):
         pass
 
@@ -63,14 +65,30 @@ def test_links_lead_somewhere(page, target):
 def test_files_that_are_named_exist():
     named = set(re.findall(r"\b(?:recipes|selfalign_cli|tests|docs)/[\w/.-]*\w/?", ALL))
     assert {"recipes/vsrn_f30k.yaml", "selfalign_cli/recipe/schema.py", "tests/training/test_resume.py"} <= named
-    assert [name for name in sorted(named) if not (CHECKOUT / name).exists()] == []
+    new = set(re.findall(r"^- new `(.*?)`", TEXTS["docs/extending.md"], re.M))  # a test makes them
+    assert [name for name in sorted(named - new) if not (CHECKOUT / name).exists()] == []
+
+
+def test_files_of_a_folder_that_are_named_exist():
+    rows = re.findall(r"^\| `(selfalign_cli/[\w/]*)` \| (.*) \|$", TEXTS["docs/extending.md"], re.M)
+    assert len(rows) > 10
+    for folder, text in rows:
+        for name in re.findall(r"`(\w+(?:\.py|/))`", text):
+            assert (CHECKOUT / folder / name).exists(), f"{folder}{name}"
+    described = {folder.split("/")[1] for folder, _ in rows}
+    assert described == {path.parent.name for path in CHECKOUT.glob("selfalign_cli/*/__init__.py")}
+
+
+def test_every_feature_format_has_a_row():
+    rows = re.findall(r"^\| `(\w[\w-]+)` \|", section(TEXTS["docs/data.md"], "## Feature formats"), re.M)
+    assert sorted(rows) == sorted(READERS)
 
 
 def test_shipped_recipes_that_are_named_exist():
     text = section(TEXTS["docs/recipes.md"], "## Shipped recipes")
     shipped = {path.stem for path in (CHECKOUT / "recipes").glob("*.yaml")}
-    bases = {name for name in re.findall(r"`([a-z]\w+_\w+)`", text)}
-    endings = {name for name in re.findall(r"`(_\w+)`", text)}
+    bases = set(re.findall(r"`([a-z]\w+_\w+)`", text))
+    endings = set(re.findall(r"`(_\w+)`", text))
     scenes = {f"{base}{ending}" for base in bases if base.endswith("_scenes") for ending in endings}
     assert bases | scenes == shipped
 
@@ -103,8 +121,13 @@ def test_the_picture_of_the_demo_shows_what_the_pages_print():
     assert printed.partition("\n")[2] in blocks(section(TEXTS["docs/commands.md"], "### demo"), "")
 
 
+def grey_levels(path):
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("L"), float)
+
+
 def test_commands_print_what_their_sections_show(tmp_path, forks):
-    """The embedded data set at full size, from the scenes to the WordPieces; and the picture of the README is of it."""
+    """The embedded data set at full size, from scenes to WordPieces; the picture of the README is of it too."""
     page = TEXTS["docs/commands.md"]
     for command in ("make-scenes", "convert-features", "build-vocab", "inspect"):
         text = section(page, f"### {command}")
@@ -113,6 +136,8 @@ def test_commands_print_what_their_sections_show(tmp_path, forks):
             assert (done.code, done.out) == (0, shown), done.err
     drawer = runpy.run_path(str(PICTURES / "draw.py"))
     drawer["draw_scenes"](tmp_path / "data" / "scenes", tmp_path / "scenes.png")
-    ours, fresh = (np.asarray(Image.open(folder / "scenes.png").convert("L"), float) for folder in (PICTURES, tmp_path))
-    assert np.abs(ours - fresh).mean() < 3  # grey levels; fonts and palettes may differ between releases of Pillow
+    ours, fresh = (
+        np.asarray(Image.open(folder / "scenes.png").convert("L"), float) for folder in (PICTURES, tmp_path)
+    )
+    assert np.abs(ours - fresh).mean() < 3  # fonts and palettes may differ between releases of Pillow
     assert (PICTURES / "scenes.png").stat().st_size < 100_000

@@ -69,7 +69,8 @@ def own_data(tmp_path_factory):
 
 def test_the_commands_for_own_data_run(own_data, forks):
     lines = list(selfalign_commands(OWN_DATA))
-    assert [line[0] for line in lines] == ["convert-features", "inspect", "build-vocab", "train", "eval", "export-embeddings"]
+    expected = ["convert-features", "inspect", "build-vocab", "train", "eval", "export-embeddings"]
+    assert [line[0] for line in lines] == expected
     for line in lines:
         done = forks.run(*line, *(["--device", "cpu"] if line[0] == "train" else []), cwd=own_data)
         assert done.code == 0, done.err

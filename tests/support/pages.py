@@ -12,12 +12,27 @@ README = CHECKOUT / "README.md"
 DOCS = CHECKOUT / "docs"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
 TEXTS = {path.relative_to(CHECKOUT).as_posix(): path.read_text(encoding="utf-8") for path in PAGES}
+FENCED = re.compile(r"^(```+)(\w*)\n(.*?)^\1$\n?", re.M | re.S)
 
 
 def blocks(text: str, language: str) -> list[str]:
     """The contents of the fenced blocks of one language; `""` for blocks that name none."""
-    found = re.findall(r"^ *```(\w*)\n(.*?)^ *```$", text, re.M | re.S)
-    return [content for name, content in found if name == language]
+    return [content for _, name, content in FENCED.findall(text) if name == language]
+
+
+def prose(text: str) -> str:
+    """The text without its fenced blocks."""
+    return FENCED.sub("", text)
+
+
+def section(text: str, heading: str) -> str:
+    """What stands under a heading, down to the next heading of the same or a higher level."""
+    blanked = FENCED.sub(lambda block: re.sub(r"[^\n]", " ", block[0]), text)
+    begin = re.search(rf"^{re.escape(heading)}\n", blanked, re.M)
+    assert begin is not None, f"there is no heading {heading!r}"
+    level = len(heading) - len(heading.lstrip("#"))
+    end = re.compile(rf"^#{{1,{level}}} ", re.M).search(blanked, begin.end())
+    return text[begin.end() : end.start() if end else len(text)]
 
 
 def command_lines(text: str) -> Iterator[list[str]]:
@@ -39,18 +54,6 @@ def selfalign_commands(text: str) -> Iterator[list[str]]:
             yield words[words.index("selfalign_cli") + 1 :]
 
 
-def section(text: str, heading: str) -> str:
-    """What stands under a heading, down to the next heading of the same or a higher level."""
-    level = len(heading) - len(heading.lstrip("#"))
-    after = re.split(rf"^{re.escape(heading)}\n", text, maxsplit=1, flags=re.M)[1]
-    return re.split(rf"^#{{1,{level}}} ", after, maxsplit=1, flags=re.M)[0]
-
-
-def prose(text: str) -> str:
-    """The text without its fenced blocks."""
-    return re.sub(r"^ *```.*?^ *```$", "", text, flags=re.M | re.S)
-
-
 def anchors(text: str) -> set[str]:
     """The anchors of the headings, as GitHub forms them."""
     headings = re.findall(r"^#+ (.*)$", prose(text), re.M)
@@ -60,4 +63,3 @@ def anchors(text: str) -> set[str]:
 def links(text: str) -> list[str]:
     """The targets of all links and pictures."""
     return re.findall(r"\]\(([^)\s]+)\)", prose(text))
-
