@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from support.pages import CHECKOUT, DOCS, TEXTS, anchors, blocks, command_lines, links, section, selfalign_commands
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from selfalign_cli.cli.app import app
 from selfalign_cli.data.formats import READERS
@@ -119,6 +120,11 @@ def test_the_picture_of_the_demo_shows_what_the_pages_print():
     shown = "".join(re.findall(r"<text class=\"demo-r\d.*?>(.*?)</text>", drawing, re.S)).replace("&#160;", " ")
     assert shown.replace("\n", "") == printed.replace("\n", "")
     assert printed.partition("\n")[2] in blocks(section(TEXTS["docs/commands.md"], "### demo"), "")
+
+
+def test_the_list_of_recipes_is_printed():
+    printed = CliRunner().invoke(app, ["recipes"]).stdout
+    assert blocks(section(TEXTS["docs/commands.md"], "### recipes"), "") == [printed]
 
 
 def grey_levels(path):
