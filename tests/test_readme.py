@@ -7,7 +7,6 @@ import re
 
 import numpy as np
 import pytest
-import torch
 from support.pages import CHECKOUT, DOCS, README, blocks, section, selfalign_commands
 from typer.main import get_command
 
@@ -77,7 +76,7 @@ def test_the_commands_for_own_data_run(own_data, forks):
     assert (own_data / "embeddings.h5").is_file()
 
 
-def test_the_python_example_runs(world, unbroken):
+def test_the_python_example_runs(world, unbroken, capsys):
     (example,) = blocks(section(TEXT, "## In Python"), "python")
     paths = {"runs/mine/best.ckpt": unbroken / "best.ckpt", "data/mine.h5": world.features}
     for shown, real in paths.items():
@@ -85,5 +84,5 @@ def test_the_python_example_runs(world, unbroken):
         example = example.replace(shown, str(real))
     names = {}
     exec(example, names)
-    assert names["scores"].shape == (20, 2)
-    assert torch.isfinite(names["scores"]).all()
+    assert names["found"].candidates.shape == names["found"].scores.shape == (2, 5)
+    assert capsys.readouterr().out.endswith("torch.Size([20, 1])\n")
