@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # Before anything reads them, and inherited by the processes that tests start.
 os.environ.update(NO_COLOR="1", COLUMNS="120", TERM="dumb")
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # a closed port in place of the hub: tests wait for no network
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 for name in ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TERMINAL_WIDTH"):
     os.environ.pop(name, None)

@@ -12,11 +12,21 @@ from torch import nn
 
 from selfalign_cli.losses.concept import ConceptAlignment
 from selfalign_cli.losses.objective import ContextOptions, LossWeights, Objective, RankingOptions
+from selfalign_cli.models.hosts.camera import CameraImageEncoder, CameraTextEncoder
 from selfalign_cli.models.hosts.vsrn import VsrnImageEncoder, VsrnTextEncoder
 from selfalign_cli.models.parts.captioner import CaptionGenerator
 from selfalign_cli.models.retrieval import RetrievalModel
 from selfalign_cli.models.selfalign import SelfAlign
-from selfalign_cli.recipe.schema import Recipe, Section, VsrnSection
+from selfalign_cli.models.token_encoder import TokenEncoder
+from selfalign_cli.recipe.hosts import BertSection
+from selfalign_cli.recipe.schema import Recipe
+from selfalign_cli.recipe.section import Section
+
+ENCODERS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
+    "vsrn": (VsrnImageEncoder, VsrnTextEncoder),
+    "camera": (CameraImageEncoder, CameraTextEncoder),
+}
+"""Image encoder and text encoder of each host in `recipe.hosts.HOSTS`."""
 
 
 def build_model(recipe: Recipe, *, feature_dim: int, vocab_size: int | None, bert: nn.Module | None) -> RetrievalModel:
@@ -25,30 +35,47 @@ def build_model(recipe: Recipe, *, feature_dim: int, vocab_size: int | None, ber
     Args:
         recipe: the recipe.
         feature_dim: F of the feature file.
-        vocab_size: number of words, for a host with a word table (VSRN).
-        bert: token encoder, for a host on top of one (CAMERA).
+        vocab_size: number of words, for a host whose captions are words.
+        bert: token encoder, for a host whose captions are BERT's word pieces.
     """
-    image: nn.Module
-    text: nn.Module
-    if isinstance(recipe.model, VsrnSection):
-        assert vocab_size is not None
-        image = VsrnImageEncoder(feature_dim, **_options(recipe.model, VsrnImageEncoder))
-        text = VsrnTextEncoder(
-            vocab_size, **_options(recipe.model, VsrnTextEncoder), for_selfalign=recipe.selfalign.enabled
-        )
-    else:
-        # Only here: CAMERA brings transformers along, which takes seconds to import.
-        from selfalign_cli.models.hosts.camera import CameraImageEncoder, CameraTextEncoder
-
+    assert vocab_size is not None or recipe.host.captions != "words"
+    options = dict(recipe.model)
+    del options["name"]
+    token_encoder = None
+    if isinstance(recipe.model, BertSection):
         assert bert is not None
-        image = CameraImageEncoder(feature_dim, **_options(recipe.model, CameraImageEncoder))
-        text = CameraTextEncoder(
-            bert,
-            **_options(recipe.model, CameraTextEncoder),
-            **recipe.padding.model_dump(),
-            for_selfalign=recipe.selfalign.enabled,
-        )
-    return RetrievalModel(image, text, _build_selfalign(recipe))
+        del options["bert"]
+        settings = {key: options.pop(key) for key in ("finetune", "bert_eval_mode")}
+        padding_is_read = not all(dict(recipe.padding).values())
+        token_encoder = TokenEncoder(bert, **settings, padding_is_read=padding_is_read)
+    facts = {
+        "feature_dim": feature_dim,
+        "vocab_size": vocab_size,
+        "token_dim": token_encoder.width if token_encoder is not None else None,
+        "for_selfalign": recipe.selfalign.enabled,
+        **dict(recipe.padding),
+    }
+    image, text = _build_encoders(*ENCODERS[recipe.model.name], options, facts)
+    return RetrievalModel(image, text, _build_selfalign(recipe), token_encoder)
+
+
+def _build_encoders(
+    image: type[nn.Module], text: type[nn.Module], options: dict[str, Any], facts: dict[str, Any]
+) -> tuple[nn.Module, nn.Module]:
+    """Construct two encoders; each takes those facts and options that it names.
+
+    Args:
+        image, text: the classes.
+        options: the keys of the `model` section; every one has to reach an encoder.
+        facts: what else an encoder may want to know: sizes, whether SelfAlign is on top, how padding is treated.
+    """
+    named = [set(inspect.signature(kind).parameters) for kind in (image, text)]
+    unused = options.keys() - set().union(*named)
+    if unused:
+        raise TypeError(f"neither {image.__name__} nor {text.__name__} takes {', '.join(sorted(unused))}")
+    given = {**facts, **options}
+    first, second = ({key: value for key, value in given.items() if key in names} for names in named)
+    return image(**first), text(**second)
 
 
 def build_objective(recipe: Recipe, *, vocab_size: int | None) -> Objective:
@@ -100,8 +127,7 @@ class ParameterGroups:
 
 def parameter_groups(model: RetrievalModel, objective: Objective) -> ParameterGroups:
     """Sort trainable parameters into groups."""
-    token_encoder = getattr(model.text, "bert", None)
-    bert = list(token_encoder.parameters()) if isinstance(token_encoder, nn.Module) else []
+    bert = list(model.token_encoder.parameters()) if model.token_encoder is not None else []
     captioner = list(objective.captioner.parameters()) if objective.captioner is not None else []
     elsewhere = {id(parameter) for parameter in [*bert, *captioner]}
     main = [p for p in [*model.parameters(), *objective.parameters()] if id(p) not in elsewhere and p.requires_grad]
@@ -125,7 +151,7 @@ def _build_selfalign(recipe: Recipe) -> SelfAlign | None:
     return SelfAlign(
         recipe.model.embed_dim,
         **_options(section, SelfAlign),
-        context_first=isinstance(recipe.model, VsrnSection),
+        context_first=recipe.host.context_first,
         masked_means=recipe.padding.masked_means,
         masked_batchnorm=recipe.padding.masked_batchnorm,
         masked_keys=recipe.padding.masked_attention,

@@ -17,7 +17,7 @@ from selfalign_cli.data.text.token_table import TokenTable
 from selfalign_cli.encodings import Encoding, RetrievalVectors
 from selfalign_cli.errors import DataError
 from selfalign_cli.models.retrieval import RetrievalModel
-from selfalign_cli.recipe.schema import CameraSection, Recipe
+from selfalign_cli.recipe.schema import Recipe
 
 Rows = npt.NDArray[np.int64]
 
@@ -137,8 +137,8 @@ def caption_width(recipe: Recipe) -> int | None:
 def rows_are_independent(recipe: Recipe) -> bool:
     """Tell whether a caption's vector depends on the caption alone, not on the batch it is encoded in."""
     masked = all(recipe.padding.model_dump().values())
-    host_alone = not recipe.selfalign.enabled and not isinstance(recipe.model, CameraSection)
-    return masked or host_alone or caption_width(recipe) is not None
+    unaffected = not recipe.selfalign.enabled and not recipe.host.reads_padding
+    return masked or unaffected or caption_width(recipe) is not None
 
 
 def embed_split(

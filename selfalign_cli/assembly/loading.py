@@ -16,7 +16,8 @@ from selfalign_cli.data.text.vocab import Vocabulary
 from selfalign_cli.errors import CheckpointError, DataError, RecipeError
 from selfalign_cli.launch import launched, local_number
 from selfalign_cli.models.retrieval import RetrievalModel
-from selfalign_cli.recipe.schema import CameraSection, Recipe
+from selfalign_cli.recipe.hosts import HOSTS, BertSection
+from selfalign_cli.recipe.schema import Recipe
 
 
 class CaptionEncoder(Protocol):
@@ -42,7 +43,7 @@ class CaptionEncoder(Protocol):
 
 @dataclass(frozen=True)
 class Language:
-    """How captions are read: their encoder, and the token encoder below the text side (CAMERA)."""
+    """How captions are read: their encoder, and the token encoder below the text side, if the host has one."""
 
     captions: CaptionEncoder
     bert: nn.Module | None
@@ -50,7 +51,7 @@ class Language:
 
 def language_of_recipe(recipe: Recipe) -> Language:
     """Read the vocabulary, or the BERT folder, that a recipe names."""
-    if isinstance(recipe.model, CameraSection):
+    if isinstance(recipe.model, BertSection):
         from selfalign_cli.data.text.wordpiece import load_tokenizer
         from selfalign_cli.models.bert import check_limits, load_bert
 
@@ -125,8 +126,9 @@ def open_features(path: str | Path, *, feature_dim: int | None = None, boxes: bo
         lacking = " and ".join(
             name for name, there in (("boxes", file.has_boxes), ("picture sizes", file.has_image_size)) if not there
         )
+        needing = " or ".join(host.name for host in HOSTS.values() if host.boxes)
         raise DataError(
-            f"{path} has no {lacking}, which model camera needs",
+            f"{path} has no {lacking}, which model {needing} needs",
             "selfalign convert-features SOURCE --out FILE.h5, from a source with boxes and picture sizes "
             "(SCAN folders: {split}_boxes.npy and {split}_img_sizes.npy)",
         )
@@ -135,7 +137,7 @@ def open_features(path: str | Path, *, feature_dim: int | None = None, boxes: bo
 
 def needs_boxes(recipe: Recipe) -> bool:
     """Tell whether the model of a recipe reads boxes and picture sizes."""
-    return isinstance(recipe.model, CameraSection)
+    return recipe.host.boxes
 
 
 def choose_device(name: str) -> torch.device:

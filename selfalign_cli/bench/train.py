@@ -27,7 +27,6 @@ from selfalign_cli.losses.captioning import captioning_loss
 from selfalign_cli.losses.context import context_alignment_loss
 from selfalign_cli.losses.diversity import diversity_loss
 from selfalign_cli.losses.ranking import hinge_loss
-from selfalign_cli.models.hosts.camera import CameraTextEncoder
 from selfalign_cli.models.parts.captioner import caption_targets
 from selfalign_cli.models.retrieval import RetrievalModel
 from selfalign_cli.similarity import similarity
@@ -93,8 +92,8 @@ def make_steps(host: AnyHost, size: Size, setting: Setting, folder: Path) -> dic
     """Our step, the plain one, and where captions pass a frozen BERT, ours with its states given."""
     trained, texts = ready(host, size, setting), text_batch(size)
     steps = {"ours": our_step(trained, texts, setting, folder), "plain": plain_step(host, size, setting, folder)}
-    if isinstance(trained.model.text, CameraTextEncoder):
-        states = trained.model.text.token_states(texts.to(setting.device)).cpu()
+    if trained.model.token_encoder is not None:
+        states = trained.model.token_encoder.states(texts.to(setting.device)).cpu()
         cached = replace(texts, states=states.masked_fill(~texts.mask.unsqueeze(2), 0.0))
         steps["cached words"] = our_step(trained, cached, setting, folder)
     return steps
@@ -192,9 +191,9 @@ def _terms(trained: Trained, batch: PairBatch, mark: plain.Mark) -> dict[str, Te
 
 def _with_states(model: RetrievalModel, texts: TextBatch, mark: plain.Mark) -> TextBatch:
     """Captions with the states of BERT, where the model has one."""
-    if not isinstance(model.text, CameraTextEncoder):
+    if model.token_encoder is None:
         return texts
-    states = model.text.token_states(texts)
+    states = model.token_encoder.states(texts)
     mark("BERT")
     return replace(texts, states=states)
 

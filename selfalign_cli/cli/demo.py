@@ -27,6 +27,7 @@ OutOpt = Annotated[
         show_default=False,
     ),
 ]
+DEFAULT_MODEL: Literal["vsrn"] = "vsrn"
 ModelOpt = Annotated[Literal["vsrn", "camera"], typer.Option("--model", help="The host that SelfAlign is put on.")]
 QuickOpt = Annotated[bool, typer.Option("--quick", help="A minute of smoke test; its numbers mean nothing.")]
 SeedsOpt = Annotated[
@@ -38,7 +39,11 @@ ArmsOpt = Annotated[
 
 
 def demo(
-    out: OutOpt = None, model: ModelOpt = "vsrn", quick: QuickOpt = False, seeds: SeedsOpt = 1, arms: ArmsOpt = False
+    out: OutOpt = None,
+    model: ModelOpt = DEFAULT_MODEL,
+    quick: QuickOpt = False,
+    seeds: SeedsOpt = 1,
+    arms: ArmsOpt = False,
 ) -> None:
     """The whole path on drawn scenes: make data, train with and without SelfAlign, score, export, compare.
 
@@ -50,7 +55,7 @@ def demo(
     from selfalign_cli.demo.result import DIFFERENCE_HEADER, HEADER
     from selfalign_cli.demo.run import Demo, run_demo
 
-    folder = out or Path("runs") / f"demo{'-camera' if model == 'camera' else ''}{'-quick' if quick else ''}"
+    folder = out or Path("runs") / f"demo{'' if model == DEFAULT_MODEL else f'-{model}'}{'-quick' if quick else ''}"
     asked = Demo(folder, model=model, seeds=seeds, ablations=arms)
     if quick:
         asked = Demo(folder, model, QUICK_IMAGES, QUICK_EPOCHS, seeds, arms)

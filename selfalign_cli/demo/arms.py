@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from selfalign_cli.recipe.hosts import HOSTS
 from selfalign_cli.recipe.load import load_recipe
 from selfalign_cli.recipe.schema import Recipe
 from selfalign_cli.recipe.shipped import shipped_recipe
@@ -76,20 +77,21 @@ def arm_recipe(
 
     Args:
         arm: the arm.
-        model: vsrn or camera.
+        model: the host.
         seed: run.seed.
         folder: run.dir.
         features: the feature file.
-        text: the vocabulary (VSRN) or the BERT folder (CAMERA).
+        text: the vocabulary, or the BERT folder for a host that reads word pieces.
         epochs: epochs of the SelfAlign arm, for a smaller demo: every schedule is shortened in proportion. None for
             the recipe as shipped.
     """
+    text_key = "data.vocab" if HOSTS[model].captions == "words" else "model.bert"
     path = shipped_recipe(f"{model}_scenes{arm.ending}.yaml")
     overrides = [
         f"run.dir={json.dumps(str(folder))}",
         f"run.seed={seed}",
         f"data.features={json.dumps(str(features))}",
-        f"{'data.vocab' if model == 'vsrn' else 'model.bert'}={json.dumps(str(text))}",
+        f"{text_key}={json.dumps(str(text))}",
         *arm.overrides,
     ]
     recipe = load_recipe(path, overrides)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from selfalign_cli.assembly.checkpoint import load_checkpoint
 from selfalign_cli.data.atomic import replacing
@@ -58,7 +58,7 @@ class Demo:
     """
 
     out: Path
-    model: Literal["vsrn", "camera"] = "vsrn"
+    model: str = "vsrn"
     train_images: int = 2000
     epochs: int | None = None
     seeds: int = 1

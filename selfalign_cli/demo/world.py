@@ -16,6 +16,7 @@ from selfalign_cli.data.text.captions import read_vocabulary_captions
 from selfalign_cli.data.text.vocab import build_vocabulary
 from selfalign_cli.demo.scenes import make_scenes, split_sizes
 from selfalign_cli.errors import DataError
+from selfalign_cli.recipe.hosts import HOSTS
 
 DATA_SEED = 0
 """Seed of the scenes; the seeds that vary are those of the models."""
@@ -40,7 +41,7 @@ class World:
     Attributes:
         scenes: pictures, captions, boxes, features as `selfalign make-scenes` writes them.
         features: the feature file.
-        text: the vocabulary (VSRN) or the BERT folder (CAMERA).
+        text: the vocabulary, or the BERT folder for a host that reads word pieces.
     """
 
     scenes: Path
@@ -86,7 +87,7 @@ def make_world(folder: Path, *, model: str, train_images: int, view: WorldView) 
 
     Args:
         folder: where to make it.
-        model: vsrn or camera, which decides between a vocabulary and a BERT folder.
+        model: the host, which decides between a vocabulary and a BERT folder.
         train_images: pictures of the train split.
         view: shows the progress.
 
@@ -94,15 +95,15 @@ def make_world(folder: Path, *, model: str, train_images: int, view: WorldView) 
         DataError: the folder cannot be written to.
         RunError: the disk is full.
     """
-    text = "scenes_vocab.json" if model == "vsrn" else "scenes_bert"  # as in the shipped recipes
+    captions = HOSTS[model].captions
+    text = "scenes_vocab.json" if captions == "words" else "scenes_bert"  # as in the shipped recipes
     world = World(folder / "scenes", folder / "scenes.h5", folder / text)
     if not world.features.exists():
         _make_features(world, train_images, view)
-    if model == "vsrn" and not world.text.exists():
+    if captions == "words" and not world.text.exists():
         view.stage(f"vocabulary: {world.text}")
-        captions = read_vocabulary_captions(world.features)
-        build_vocabulary(captions, source=world.features.name).save(world.text)
-    if model == "camera" and not (world.text / "config.json").exists():  # the last of its files to be written
+        build_vocabulary(read_vocabulary_captions(world.features), source=world.features.name).save(world.text)
+    if captions == "pieces" and not (world.text / "config.json").exists():  # the last of its files to be written
         view.stage(f"WordPieces and a BERT of random weights: {world.text}")
         _make_bert(world)
     return world
@@ -123,7 +124,7 @@ def _make_features(world: World, train_images: int, view: WorldView) -> None:
 
 
 def _make_bert(world: World) -> None:
-    # Only here: `tokenizers` and `transformers` take seconds to import, and VSRN needs neither.
+    # Only here: `tokenizers` and `transformers` take seconds to import, and hosts that read words need neither.
     from selfalign_cli.data.text.wordpiece import save_tokenizer
     from selfalign_cli.data.text.wordpiece_training import build_wordpieces
     from selfalign_cli.demo.seeded_bert import write_seeded_bert

@@ -25,7 +25,6 @@ from selfalign_cli.metrics.score_blocks import require_finite
 from selfalign_cli.published.checkpoint import read_published_checkpoint
 from selfalign_cli.recipe.compat import compat_label
 from selfalign_cli.recipe.hashes import recipe_hash
-from selfalign_cli.recipe.schema import CameraSection
 from selfalign_cli.scoring.embeddings import EmbeddingFile, read_embeddings
 
 ZIP_START = b"PK"
@@ -86,7 +85,7 @@ def inspect_published(path: Path) -> dict[str, Any]:
     return {
         "kind": "published checkpoint",
         "path": str(path),
-        "model": "camera" if found.camera else "vsrn",
+        "model": found.host,
         "selfalign": found.selfalign,
         "data_name": str(found.options.get("data_name", "")),
         "parameters": sum(value.numel() for value in weights.values()),
@@ -143,7 +142,7 @@ def inspect_checkpoint(path: Path) -> dict[str, Any]:
         "embed_dim": recipe.model.embed_dim,
         "feature_dim": checkpoint.feature_dim,
         "parameters": parameters,
-        "captions_read_as": "word pieces" if isinstance(recipe.model, CameraSection) else "words",
+        "captions_read_as": "word pieces" if recipe.host.captions == "pieces" else "words",
         "vocabulary": tokens,
         "features": data["features"],
         "features_hash": str(data.get("content_hash", "")),

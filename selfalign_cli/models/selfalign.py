@@ -36,13 +36,13 @@ class ContextHead(nn.Module):
     def forward(
         self, states: Tensor, *, mean_mask: Tensor | None, norm_mask: Tensor | None, key_mask: Tensor | None
     ) -> ContextEncoding:
-        """Read (B, S, D) states; each mask (B, S) is None where padded places take part (published text side).
+        """Read (B, S, D) states; each mask (B, S) is None where padded positions take part (published text side).
 
         Args:
             states: (B, S, D), not normalised.
-            mean_mask: places that the two means run over (M2).
-            norm_mask: places that the statistics of the locals see (M3).
-            key_mask: places that are keys of the context loss (M4).
+            mean_mask: positions that the two means run over (M2).
+            norm_mask: positions that the statistics of the locals see (M3).
+            key_mask: positions that are keys of the context loss (M4).
         """
         mean = masked_mean(states, mean_mask)
         guide = self.guide_norm(self.fc(mean))

@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -59,9 +59,9 @@ class PublishedCheckpoint:
     selection: float | None
 
     @property
-    def camera(self) -> bool:
-        """Whether the weights are those of CAMERA; otherwise of VSRN."""
-        return any(name.startswith(("position_enc.", "mvs.")) for name in self.image)
+    def host(self) -> Literal["vsrn", "camera"]:
+        """The host whose weights they are."""
+        return "camera" if any(name.startswith(("position_enc.", "mvs.")) for name in self.image) else "vsrn"
 
     @property
     def selfalign(self) -> bool:

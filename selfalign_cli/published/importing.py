@@ -21,9 +21,10 @@ from selfalign_cli.data.atomic import refuse_existing
 from selfalign_cli.data.text.foreign_vocab import read_vocabulary
 from selfalign_cli.errors import CheckpointError, DataError
 from selfalign_cli.published.checkpoint import PublishedCheckpoint, read_published_checkpoint
-from selfalign_cli.published.options import is_flickr, recipe_from_published
+from selfalign_cli.published.options import host_of_options, is_flickr, recipe_from_published
 from selfalign_cli.published.weights import attention_layers, fit_weights, tensor_size
-from selfalign_cli.recipe.schema import CameraSection, Recipe
+from selfalign_cli.recipe.hosts import HOSTS
+from selfalign_cli.recipe.schema import Recipe
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ class Imported:
     @property
     def limits(self) -> str:
         """What the new checkpoint cannot do."""
-        vsrn = not isinstance(self.checkpoint.recipe.model, CameraSection)
-        lacking = "no optimizer state and no caption generator" if vsrn else "no optimizer state"
+        generator = self.checkpoint.recipe.host.has("captioning")
+        lacking = "no optimizer state and no caption generator" if generator else "no optimizer state"
         return f"It scores and exports. Training cannot be resumed from it: the old file holds {lacking}."
 
 
@@ -91,7 +92,7 @@ def import_checkpoint(source: Path, out: Path, sources: ImportSources, *, overwr
     """
     refuse_existing(out, overwrite, [source])
     published = read_published_checkpoint(source)
-    language = _camera_language(published, sources) if published.camera else _vsrn_language(published, sources)
+    language = _language(published, sources)
     recipe = _recipe(published, language, sources)
     _check_positions(published, recipe)
     width = tensor_size(published, "image", "fc.weight", axis=1)
@@ -115,8 +116,8 @@ def import_checkpoint(source: Path, out: Path, sources: ImportSources, *, overwr
 
 
 def _recipe(published: PublishedCheckpoint, language: _Language, sources: ImportSources) -> Recipe:
-    if ("head" in published.options) != published.camera:
-        weights, options = ("CAMERA", "VSRN") if published.camera else ("VSRN", "CAMERA")
+    if host_of_options(published.options) != published.host:
+        weights, options = HOSTS[published.host].title, HOSTS[host_of_options(published.options)].title
         raise CheckpointError(f"{published.path} has the weights of {weights} and the options of {options}")
     try:
         return recipe_from_published(
@@ -134,7 +135,7 @@ def _recipe(published: PublishedCheckpoint, language: _Language, sources: Import
 
 def _check_positions(published: PublishedCheckpoint, recipe: Recipe) -> None:
     """Refuse captions longer than BERT has positions for."""
-    if isinstance(recipe.model, CameraSection):
+    if recipe.host.captions == "pieces":
         positions = tensor_size(published, "text", "bert.embeddings.position_embeddings.weight", axis=0)
         if (recipe.data.max_words or 0) > positions:
             raise CheckpointError(
@@ -143,10 +144,16 @@ def _check_positions(published: PublishedCheckpoint, recipe: Recipe) -> None:
             )
 
 
-def _vsrn_language(published: PublishedCheckpoint, sources: ImportSources) -> _Language:
+def _language(published: PublishedCheckpoint, sources: ImportSources) -> _Language:
+    if HOSTS[published.host].captions == "pieces":
+        return _pieces(published, sources)
+    return _words(published, sources)
+
+
+def _words(published: PublishedCheckpoint, sources: ImportSources) -> _Language:
     if sources.vocab is None:
         raise DataError(
-            f"{published.path} is a VSRN checkpoint, which does not hold its vocabulary",
+            f"{published.path} is a {HOSTS[published.host].title} checkpoint, which does not hold its vocabulary",
             "add --vocab with the vocabulary of the run, e.g. vocab/f30k_precomp_vocab.pkl",
         )
     _check_final_norm(published)
@@ -173,11 +180,11 @@ def _check_final_norm(published: PublishedCheckpoint) -> None:
         )
 
 
-def _camera_language(published: PublishedCheckpoint, sources: ImportSources) -> _Language:
+def _pieces(published: PublishedCheckpoint, sources: ImportSources) -> _Language:
     if sources.bert is None:
         raise DataError(
-            f"{published.path} is a CAMERA checkpoint, which holds BERT's weights but neither its configuration nor "
-            "its pieces",
+            f"{published.path} is a {HOSTS[published.host].title} checkpoint, which holds BERT's weights but "
+            "neither its configuration nor its pieces",
             "add --bert with the BERT folder of the run (bert_config.json and vocab.txt)",
         )
     if not published.options.get("do_lower_case", True):
@@ -202,11 +209,11 @@ def _data_of(path: Path | None, recipe: Recipe, width: int, captions: CaptionEnc
 def _summary(published: PublishedCheckpoint, checkpoint: Checkpoint, language: _Language) -> dict[str, str]:
     """What was imported, for a table."""
     recipe = checkpoint.recipe
-    kind = "pieces" if isinstance(recipe.model, CameraSection) else "words"
+    kind = recipe.host.captions
     reading = f", {recipe.data.tokenizer}, {recipe.data.lowercase} lower-casing" if kind == "words" else ""
     selection = "not in the file" if published.selection is None else f"{published.selection:.1f}"
     return {
-        "model": recipe.model.name.upper() + (" with SelfAlign" if published.selfalign else ""),
+        "model": recipe.host.title + (" with SelfAlign" if published.selfalign else ""),
         "trained": f"{published.epoch} epochs, {published.steps:,} steps",
         "best dev R@1 + R@5, both directions": selection,
         "widths": f"regions {checkpoint.feature_dim:,}, embeddings {recipe.model.embed_dim:,}",
@@ -217,9 +224,10 @@ def _summary(published: PublishedCheckpoint, checkpoint: Checkpoint, language: _
 
 def _unused(published: PublishedCheckpoint, sources: ImportSources) -> list[str]:
     """Say which options did nothing."""
-    if published.camera:
+    host = HOSTS[published.host]
+    if host.captions == "pieces":
         given = {"--vocab": sources.vocab, "--tokenizer": sources.tokenizer, "--lowercase": sources.lowercase}
-        reason = "CAMERA reads captions with BERT's pieces"
+        reason = f"{host.title} reads captions with BERT's pieces"
     else:
-        given, reason = {"--bert": sources.bert}, "VSRN has no BERT"
+        given, reason = {"--bert": sources.bert}, f"{host.title} has no BERT"
     return [f"{option} was not used: {reason}" for option, value in given.items() if value is not None]

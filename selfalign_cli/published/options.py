@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from selfalign_cli.errors import CheckpointError, RecipeError
+from selfalign_cli.recipe.hosts import HOSTS, Host
 from selfalign_cli.recipe.load import recipe_from_dict
 from selfalign_cli.recipe.schema import Recipe
 
@@ -13,6 +14,9 @@ FLICKR = "f30k_precomp"
 """The `data_name` with a final batch normalisation and without normalised regions (MODELS.md 2.1)."""
 
 IN_CHECKPOINT = "in the checkpoint"
+
+FROZEN_EPOCHS = {"vsrn": 0, "camera": 1}
+"""Epochs in which the published programs leave the prototypes alone (M9)."""
 
 
 def recipe_from_published(
@@ -26,7 +30,7 @@ def recipe_from_published(
     features: str = "unknown",
     run: str = "runs/imported",
 ) -> Recipe:
-    """Translate published options; CAMERA is told from VSRN by its number of heads.
+    """Translate published options.
 
     Options that only training reads may be missing; the recipe then has its own default.
 
@@ -41,9 +45,9 @@ def recipe_from_published(
     Raises:
         CheckpointError: an option that decides about the scores is missing, or has a value that cannot be.
     """
-    camera = "head" in options
+    host = HOSTS[host_of_options(options)]
     try:
-        model = _camera(options, attention_layers) if camera else _vsrn(options)
+        model = _camera(options, attention_layers) if "head" in options else _vsrn(options)
         recipe = {
             "compat": "published",
             "run": {"dir": run},
@@ -52,13 +56,13 @@ def recipe_from_published(
                 "batch_size": options["batch_size"],
                 **(
                     {"max_words": options["max_words"]}
-                    if camera
+                    if host.captions == "pieces"
                     else {"vocab": IN_CHECKPOINT, "tokenizer": tokenizer, "lowercase": lowercase}
                 ),
             },
             "model": model,
             "selfalign": {"enabled": selfalign, "relu": bool(options.get("ctx_fc_relu", options.get("ctx_relu", 1)))},
-            "loss": _loss(options, camera=camera, selfalign=selfalign, captioner=captioner),
+            "loss": _loss(options, host, selfalign=selfalign, captioner=captioner),
             "optim": _stated(
                 options,
                 learning_rate="learning_rate",
@@ -75,6 +79,11 @@ def recipe_from_published(
         return recipe_from_dict(recipe, "the recipe made of the published options")
     except RecipeError as fault:
         raise CheckpointError(fault.message, fault.hint) from fault
+
+
+def host_of_options(options: Mapping[str, Any]) -> Literal["vsrn", "camera"]:
+    """The host of published options: only CAMERA's say a number of heads."""
+    return "camera" if "head" in options else "vsrn"
 
 
 def is_flickr(options: Mapping[str, Any]) -> bool:
@@ -112,7 +121,7 @@ def _camera(options: Mapping[str, Any], attention_layers: int) -> dict[str, Any]
     }
 
 
-def _loss(options: Mapping[str, Any], *, camera: bool, selfalign: bool, captioner: bool) -> dict[str, Any]:
+def _loss(options: Mapping[str, Any], host: Host, *, selfalign: bool, captioner: bool) -> dict[str, Any]:
     loss: dict[str, Any] = {
         "ranking": {
             "hardest_negative": bool(options.get("max_violation", True)),
@@ -121,7 +130,7 @@ def _loss(options: Mapping[str, Any], *, camera: bool, selfalign: bool, captione
         },
         "concept": {
             "enabled": selfalign,
-            "frozen_epochs": 1 if camera else 0,
+            "frozen_epochs": FROZEN_EPOCHS[host.name],
             **_stated(options, prototypes="local_clu_num"),
         },
         "context": {
@@ -129,9 +138,9 @@ def _loss(options: Mapping[str, Any], *, camera: bool, selfalign: bool, captione
             **_stated(options, image_temperature="v5_tao", text_temperature="v6_tao", negatives="neg_num"),
         },
     }
-    if camera:
+    if host.has("diversity"):
         loss["diversity"] = _stated(options, weight="smry_lamda")
-    elif captioner:
+    if host.has("captioning") and captioner:
         loss["captioning"] = _stated(
             options, hidden_dim="dim_hidden", word_dim="dim_word", max_len="max_len", dropout="input_dropout_p"
         )

@@ -86,12 +86,12 @@ def _state(published: PublishedCheckpoint, side: str) -> State:
 
 def _rules(published: PublishedCheckpoint, side: str) -> names.Rules:
     hosts = {
-        (False, "image"): names.VSRN_IMAGE,
-        (False, "text"): names.VSRN_TEXT,
-        (True, "image"): names.CAMERA_IMAGE,
-        (True, "text"): names.CAMERA_TEXT,
+        ("vsrn", "image"): names.VSRN_IMAGE,
+        ("vsrn", "text"): names.VSRN_TEXT,
+        ("camera", "image"): names.CAMERA_IMAGE,
+        ("camera", "text"): names.CAMERA_TEXT,
     }
-    return names.side_rules(hosts[published.camera, side], side=side)
+    return names.side_rules(hosts[published.host, side], side=side)
 
 
 def _belongs(name: str, side: str) -> bool:

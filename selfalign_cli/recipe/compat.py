@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from selfalign_cli.recipe.hosts import HOSTS, Host, Part
 from selfalign_cli.recipe.schema import Recipe
 
 Preset = Literal["corrected", "published"]
-Host = Literal["vsrn", "camera"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
-BOTH: tuple[Host, ...] = get_args(Host)
+EVERY_HOST: Literal["every host"] = "every host"
+WITH_THE_KEY: Literal["with the key"] = "with the key"
 
 
 @dataclass(frozen=True)
@@ -25,88 +26,154 @@ class PresetKey:
     Attributes:
         row: name of the oddity, e.g. `M2`.
         path: the recipe key, e.g. `padding.masked_means`.
+        applies_to: every host, those whose `model` section has the key, or those that have a part, by the table of
+            hosts.
         corrected: value under `compat: corrected`.
         published: value under `compat: published`, the mathematics of the released programs.
         sentence: what the released programs do, in one sentence.
-        hosts: the models that have the key.
     """
 
     row: str
     path: str
+    applies_to: Literal["every host", "with the key"] | Part
     corrected: bool | int | str | None
     published: bool | int | str | None
     sentence: str
-    hosts: tuple[Host, ...] = BOTH
 
     def value(self, preset: Preset) -> bool | int | str | None:
         """Return what a preset writes into this key."""
         return self.corrected if preset == "corrected" else self.published
 
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Names of the hosts that the row applies to."""
+        return tuple(name for name, host in HOSTS.items() if self._has_the_key(host))
+
+    def _has_the_key(self, host: Host) -> bool:
+        if self.applies_to == EVERY_HOST:
+            return True
+        if self.applies_to == WITH_THE_KEY:
+            return self.path.removeprefix("model.") in host.section.model_fields
+        return host.has(self.applies_to)
+
 
 PRESET_KEYS: tuple[PresetKey, ...] = (
     PresetKey(
-        *("M1", "model.bounded_norm", True, False),
-        "Lengths taken over regions or words have no lower bound, so a coordinate that is zero everywhere gives NaN.",
+        row="M1",
+        path="model.bounded_norm",
+        applies_to=WITH_THE_KEY,
+        corrected=True,
+        published=False,
+        sentence="Lengths taken over regions or words have no lower bound, so a coordinate that is zero everywhere "
+        "gives NaN.",
     ),
     PresetKey(
-        *("M2", "padding.masked_means", True, False),
-        "Means over words divide by the padded length and include padded places: a vector depends on its batch.",
+        row="M2",
+        path="padding.masked_means",
+        applies_to=EVERY_HOST,
+        corrected=True,
+        published=False,
+        sentence="Means over words divide by the padded length and include padded places: a vector depends on its "
+        "batch.",
     ),
     PresetKey(
-        *("M3", "padding.masked_batchnorm", True, False),
-        "Batch normalisation of word states counts padded places, so its running statistics depend on padding.",
+        row="M3",
+        path="padding.masked_batchnorm",
+        applies_to=EVERY_HOST,
+        corrected=True,
+        published=False,
+        sentence="Batch normalisation of word states counts padded places, so its running statistics depend on "
+        "padding.",
     ),
     PresetKey(
-        *("M4", "padding.masked_attention", True, False),
-        "Attention over words runs without a mask, and padded places serve as keys of the context loss.",
+        row="M4",
+        path="padding.masked_attention",
+        applies_to=EVERY_HOST,
+        corrected=True,
+        published=False,
+        sentence="Attention over words runs without a mask, and padded places serve as keys of the context loss.",
     ),
     PresetKey(
-        *("M5", "model.bert_eval_mode", True, False),
-        "A frozen BERT stays in training mode, so its dropout makes the word features noisy.",
-        hosts=("camera",),
+        row="M5",
+        path="model.bert_eval_mode",
+        applies_to=WITH_THE_KEY,
+        corrected=True,
+        published=False,
+        sentence="A frozen BERT stays in training mode, so its dropout makes the word features noisy.",
     ),
     PresetKey(
-        *("M6", "loss.context.exclude_own", True, False),
-        "A pair's own logits do not leave the negatives of the context loss but become the constant -10 there.",
+        row="M6",
+        path="loss.context.exclude_own",
+        applies_to=EVERY_HOST,
+        corrected=True,
+        published=False,
+        sentence="A pair's own logits do not leave the negatives of the context loss but become the constant -10 "
+        "there.",
     ),
     PresetKey(
-        *("M7", "loss.same_image_negatives", False, True),
-        "Two captions of one picture that meet in a batch count as each other's negatives.",
+        row="M7",
+        path="loss.same_image_negatives",
+        applies_to=EVERY_HOST,
+        corrected=False,
+        published=True,
+        sentence="Two captions of one picture that meet in a batch count as each other's negatives.",
     ),
     PresetKey(
-        *("M11", "model.guard_boxes", True, False),
-        "Box width is divided by box height without a guard, so a flat box gives infinity.",
-        hosts=("camera",),
+        row="M11",
+        path="model.guard_boxes",
+        applies_to=WITH_THE_KEY,
+        corrected=True,
+        published=False,
+        sentence="Box width is divided by box height without a guard, so a flat box gives infinity.",
     ),
     PresetKey(
-        *("M2", "data.pad_to_max_words", False, True),
-        "Captions for BERT are padded to the largest length allowed, whatever the batch holds.",
-        hosts=("camera",),
+        row="M2",
+        path="data.pad_to_max_words",
+        applies_to="pieces",
+        corrected=False,
+        published=True,
+        sentence="Captions for BERT are padded to the largest length allowed, whatever the batch holds.",
     ),
     PresetKey(
-        *("O1", "optim.captioner_twice", False, True),
-        "Parameters of the caption generator are listed twice: clipped twice and stepped twice per iteration.",
-        hosts=("vsrn",),
+        row="O1",
+        path="optim.captioner_twice",
+        applies_to="captioning",
+        corrected=False,
+        published=True,
+        sentence="Parameters of the caption generator are listed twice: clipped twice and stepped twice per "
+        "iteration.",
     ),
     PresetKey(
-        *("D1", "data.dev_limit", None, 5000),
-        "Validation sees the first 5000 captions of the dev split and ignores the rest.",
+        row="D1",
+        path="data.dev_limit",
+        applies_to=EVERY_HOST,
+        corrected=None,
+        published=5000,
+        sentence="Validation sees the first 5000 captions of the dev split and ignores the rest.",
     ),
     PresetKey(
-        *("D2", "data.lowercase", "unicode", "ascii"),
-        "Captions are lower-cased as bytes, so letters outside ASCII keep their case.",
-        hosts=("vsrn",),
+        row="D2",
+        path="data.lowercase",
+        applies_to="words",
+        corrected="unicode",
+        published="ascii",
+        sentence="Captions are lower-cased as bytes, so letters outside ASCII keep their case.",
     ),
     PresetKey(
-        *("D6", "validation.select_by", "rsum", "r1+r5"),
-        "The best checkpoint maximises R@1 + R@5 of both directions, though the sum is stored under the name rsum.",
+        row="D6",
+        path="validation.select_by",
+        applies_to=EVERY_HOST,
+        corrected="rsum",
+        published="r1+r5",
+        sentence="The best checkpoint maximises R@1 + R@5 of both directions, though the sum is stored under the name "
+        "rsum.",
     ),
 )
 
 
 def rows_of(host: str) -> Iterator[PresetKey]:
-    """Yield the rows that concern a model (`vsrn` or `camera`; any other name yields those of both)."""
-    return (row for row in PRESET_KEYS if host in row.hosts or row.hosts == BOTH)
+    """Yield the rows that concern a host; those of every host for a name that is not in the table."""
+    return (row for row in PRESET_KEYS if row.applies_to == EVERY_HOST or host in row.hosts)
 
 
 def fill_preset(tree: dict[str, Any], preset: Preset, host: str, *, overwrite: bool = False) -> None:

@@ -1,36 +1,32 @@
 """What a recipe may say: one frozen model per section, each field one sentence with its unit.
 
+The `model` sections are in `selfalign_cli.recipe.hosts`.
+
 Every key that `compat` sets carries the row of the published behaviour it stands for (M1, O1, D6, …); the table is
 `selfalign_cli.recipe.compat`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-LARGEST = 1_000_000_000
-"""Upper bound of every whole number: anything beyond is a slip, and would overflow somewhere far from the recipe."""
-
-
-class Section(BaseModel):
-    """Strict, frozen, and closed: unknown keys are faults, text is not a number, `yes` is not a word."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Positive = Annotated[int, Field(ge=1, le=LARGEST)]
-Count = Annotated[int, Field(ge=0, le=LARGEST)]
-TokenCount = Annotated[int, Field(ge=3, le=LARGEST)]
-ChunkSize = Annotated[int, Field(ge=2, le=LARGEST)]
-Rate = Annotated[float, Field(gt=0)]
-StepSize = Annotated[float, Field(gt=0, le=1e30)]  # torch's Adam breaks down where float32 ends
-Factor = Annotated[float, Field(gt=0, le=1)]
-Weight = Annotated[float, Field(ge=0)]
-Entropy = Annotated[float, Field(ge=0.02)]  # K·N·exp(1 / epsilon) is then below float32's largest number
-Probability = Annotated[float, Field(ge=0, lt=1)]
+from selfalign_cli.recipe.hosts import HOSTS, AnyHostSection, Host
+from selfalign_cli.recipe.section import (
+    ChunkSize,
+    Count,
+    Entropy,
+    Factor,
+    Positive,
+    Probability,
+    Rate,
+    Section,
+    StepSize,
+    Text,
+    TokenCount,
+    Weight,
+)
 
 
 class RunSection(Section):
@@ -48,7 +44,7 @@ class DataSection(Section):
 
     features: Text = Field(description="Feature file (HDF5) with captions, made by convert-features.")
     vocab: Text | None = Field(
-        default=None, description="Vocabulary JSON made by build-vocab; VSRN needs one, CAMERA none."
+        default=None, description="Vocabulary JSON made by build-vocab, for hosts that read words (VSRN)."
     )
     tokenizer: Literal["auto", "treebank", "treebank-line", "nltk-punkt"] = Field(
         default="auto", description="Word splitter; auto takes the one that the vocabulary names."
@@ -75,49 +71,6 @@ class DataSection(Section):
     )
 
 
-class VsrnSection(Section):
-    """The VSRN encoders: region graph and GRU over regions, GRU over words."""
-
-    name: Literal["vsrn"]
-    embed_dim: Positive = Field(default=2048, description="Width D of region states, word states and pooled vectors.")
-    word_dim: Positive = Field(default=300, description="Width of the word table.")
-    graph_layers: Count = Field(default=4, description="Region graph layers.")
-    normalize_regions: bool = Field(default=False, description="Normalise after the first map (COCO; not Flickr30K).")
-    final_batchnorm: bool = Field(
-        default=False, description="Batch normalisation of the pooled picture (Flickr30K only)."
-    )
-    normalize_over: Literal["places", "embedding"] = Field(
-        default="places",
-        description="Axis of the 3-D normalisations: over regions as published, or over the embedding (M1).",
-    )
-    bounded_norm: bool = Field(default=True, description="Bound those lengths below by 1e-12 (M1).")
-    absolute: bool = Field(default=False, description="Take absolute values of the pooled vectors.")
-    normalize_image: bool = Field(default=True, description="Give pooled picture vectors unit length.")
-
-
-class CameraSection(Section):
-    """The CAMERA encoders: gated self-attention over regions and words, views, BERT below the words."""
-
-    name: Literal["camera"]
-    embed_dim: Positive = Field(default=2048, description="Width D of region states, word states and views.")
-    heads: Positive = Field(default=64, description="Attention heads; they divide embed_dim.")
-    views: Positive = Field(default=12, description="View vectors per picture.")
-    attention_layers: Positive = Field(default=1, description="Gated self-attention layers.")
-    dropout: Probability = Field(default=0.0, description="Dropout in attention and feed-forward layers.")
-    bert: Text = Field(description="BERT folder, current or older layout, or a hub name.")
-    finetune: bool = Field(default=False, description="Train BERT too, at optim.bert_learning_rate.")
-    bert_eval_mode: bool = Field(
-        default=True, description="Keep a frozen BERT in evaluation mode while training (M5)."
-    )
-    equal_start: bool = Field(default=True, description="Query, key and value maps start as equal copies (M10).")
-    guard_boxes: bool = Field(default=True, description="Bound box heights away from zero in w/h (M11).")
-    normalize_over: Literal["places", "embedding"] = Field(
-        default="places",
-        description="Axis of the 3-D normalisations: over places as published, or over the embedding (M1).",
-    )
-    bounded_norm: bool = Field(default=True, description="Bound those lengths below by 1e-12 (M1).")
-
-
 class SelfAlignSection(Section):
     """The SelfAlign module on top of the host; `enabled: false` is the host alone."""
 
@@ -130,7 +83,7 @@ class SelfAlignSection(Section):
 
 
 class PaddingSection(Section):
-    """Whether padded places stay out of the arithmetic (corrected) or take part in it (published)."""
+    """Whether padded positions stay out of the arithmetic (corrected) or take part in it (published)."""
 
     masked_means: bool = Field(default=True, description="Text means run over real tokens only (M2).")
     masked_batchnorm: bool = Field(default=True, description="Batch normalisation sees real tokens only (M3).")
@@ -251,9 +204,14 @@ class Recipe(Section):
     )
     run: RunSection
     data: DataSection
-    model: VsrnSection | CameraSection = Field(discriminator="name")
+    model: AnyHostSection
     selfalign: SelfAlignSection = Field(default_factory=SelfAlignSection)
     padding: PaddingSection = Field(default_factory=PaddingSection)
     loss: LossSection = Field(default_factory=LossSection)
     optim: OptimSection = Field(default_factory=OptimSection)
     validation: ValidationSection = Field(default_factory=ValidationSection)
+
+    @property
+    def host(self) -> Host:
+        """What the table says about the recipe's host."""
+        return HOSTS[self.model.name]

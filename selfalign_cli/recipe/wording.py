@@ -10,10 +10,10 @@ from typing import get_args
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from selfalign_cli.recipe.schema import CameraSection, Recipe, VsrnSection
+from selfalign_cli.recipe.hosts import HOSTS, HostSection
+from selfalign_cli.recipe.schema import Recipe
 from selfalign_cli.recipe.yaml12 import read_yaml
 
-HOSTS: dict[str, type[BaseModel]] = {"vsrn": VsrnSection, "camera": CameraSection}
 EXPECTED = {
     "int_type": "a whole number",
     "float_type": "a number",
@@ -127,7 +127,9 @@ def closest(word: str, known: Iterable[str]) -> list[str]:
 def likeliest_host(section: dict[str, object]) -> str:
     """The model that a `model` section without a valid name most resembles: by its name, else by its keys."""
     near = closest(str(section.get("name")), HOSTS)
-    return near[0] if near else max(HOSTS, key=lambda host: len(HOSTS[host].model_fields.keys() & section.keys()))
+    if near:
+        return near[0]
+    return max(HOSTS, key=lambda host: len(HOSTS[host].section.model_fields.keys() & section.keys()))
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
@@ -141,10 +143,12 @@ def _likeness(word: str, name: str) -> float:
 
 
 def sections(model: type[BaseModel] = Recipe, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], list[str]]:
-    """Every section of a recipe and the names of its keys; the `model` section has those of both models."""
+    """Every section of a recipe and the names of its keys; the `model` section has those of all hosts."""
     result: dict[tuple[str, ...], list[str]] = {path: list(model.model_fields)}
     for name, field in model.model_fields.items():
         kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
+        if HostSection in kinds:
+            kinds = [host.section for host in HOSTS.values()]
         for kind in kinds:
             if issubclass(kind, BaseModel):
                 for inner, keys in sections(kind, (*path, name)).items():
@@ -157,8 +161,8 @@ def _elsewhere(path: tuple[str, ...], host: str | None) -> str:
     """Advice on an unknown key: a near spelling in its section, or the section that has it."""
     *section, key = path
     known = sections()
-    here = list(HOSTS[host].model_fields) if host in HOSTS else known.get(tuple(section), [])
-    others = [other for other, section_of in HOSTS.items() if other != host and key in section_of.model_fields]
+    here = list(HOSTS[host].section.model_fields) if host in HOSTS else known.get(tuple(section), [])
+    others = [other for other, row in HOSTS.items() if other != host and key in row.section.model_fields]
     if host in HOSTS and len(path) == 2 and others:
         return f" ({others[0]} has it, {host} has not)"
     if advice := did_you_mean(key, here):

@@ -29,7 +29,7 @@ from selfalign_cli.data.atomic import replacing
 from selfalign_cli.data.features.array_in_file import ArrayInFile, Extent, identity
 from selfalign_cli.data.text.token_table import TokenTable
 from selfalign_cli.errors import RunError
-from selfalign_cli.models.hosts.camera import CameraTextEncoder
+from selfalign_cli.models.token_encoder import TokenEncoder
 from selfalign_cli.training.trainer import TrainingData
 
 FOLDER = "cache"
@@ -39,13 +39,13 @@ Say = Callable[[str], None]
 
 
 def with_cached_words(
-    data: TrainingData, text: CameraTextEncoder, run: Path, *, batch_size: int, device: torch.device, say: Say
+    data: TrainingData, tokens: TokenEncoder, run: Path, *, batch_size: int, device: torch.device, say: Say
 ) -> TrainingData:
     """Give the captions of train and dev their token states, from files of an earlier start or computed now.
 
     Args:
         data: the training data.
-        text: the text encoder on `device`, with the weights of BERT that the run trains with.
+        tokens: the token encoder on `device`, with the weights of BERT that the run trains with.
         run: the run folder, which exists; the states go to its folder `cache`.
         batch_size: captions that BERT sees at once.
         device: where to compute.
@@ -57,16 +57,16 @@ def with_cached_words(
     """
     folder = run / FOLDER
     tables = (data.pairs.tokens, data.dev.tokens)
-    paths = [folder / f"{key}.npy" for key in _keys(text, tables)]
-    width: int = text.word_map.in_features
+    paths = [folder / f"{key}.npy" for key in _keys(tokens, tables)]
+    width = tokens.width
     for left_over in folder.glob(".*.npy.*.tmp"):
         left_over.unlink(missing_ok=True)
     missing = [table for path, table in zip(paths, tables, strict=True) if _open(path, table, width) is None]
     if missing:
-        tokens = sum(len(table.ids) for table in missing)
-        require_room(run, captions=sum(map(len, missing)), tokens=tokens, width=width)
+        count = sum(len(table.ids) for table in missing)
+        require_room(run, captions=sum(map(len, missing)), tokens=count, width=width)
     cached = [
-        _cached(table, path, text, batch_size=batch_size, device=device, say=say)
+        _cached(table, path, tokens, batch_size=batch_size, device=device, say=say)
         for path, table in zip(paths, tables, strict=True)
     ]
     pairs = copy(data.pairs)
@@ -89,11 +89,10 @@ def require_room(folder: Path, *, captions: int, tokens: int, width: int) -> Non
         )
 
 
-def _keys(text: CameraTextEncoder, tables: Iterable[TokenTable]) -> list[str]:
+def _keys(tokens: TokenEncoder, tables: Iterable[TokenTable]) -> list[str]:
     """A hash for each table, of all that decides its states: BERT's sizes and weights, the ids, their lengths."""
-    config = text.bert.config.to_dict()  # type: ignore[operator, union-attr]
-    bert = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    bert.update(hash_of_state(text.bert.state_dict()).encode())
+    bert = hashlib.sha256(json.dumps(tokens.config.to_dict(), sort_keys=True, default=str).encode())
+    bert.update(hash_of_state(tokens.bert.state_dict()).encode())
     keys = []
     for table in tables:
         whole = bert.copy()
@@ -104,15 +103,15 @@ def _keys(text: CameraTextEncoder, tables: Iterable[TokenTable]) -> list[str]:
 
 
 def _cached(
-    table: TokenTable, path: Path, text: CameraTextEncoder, *, batch_size: int, device: torch.device, say: Say
+    table: TokenTable, path: Path, tokens: TokenEncoder, *, batch_size: int, device: torch.device, say: Say
 ) -> TokenTable:
     """The table with its states, which are computed unless the file is there and whole."""
-    width: int = text.word_map.in_features
+    width = tokens.width
     states = _open(path, table, width)
     if states is None:
         say(f"computing BERT's states of {len(table):,} captions, once, into {path}")
         with replacing(path) as temporary, temporary.open("wb") as stream:
-            _write(stream, table, text, batch_size=batch_size, device=device, say=say)
+            _write(stream, table, tokens, batch_size=batch_size, device=device, say=say)
         states = _open(path, table, width)
         if states is None:
             raise RunError(f"{path} was changed while it was written", "start again with --resume")
@@ -135,20 +134,20 @@ def _open(path: Path, table: TokenTable, width: int) -> ArrayInFile | None:
 
 @torch.inference_mode()
 def _write(
-    stream: IO[bytes], table: TokenTable, text: CameraTextEncoder, *, batch_size: int, device: torch.device, say: Say
+    stream: IO[bytes], table: TokenTable, tokens: TokenEncoder, *, batch_size: int, device: torch.device, say: Say
 ) -> None:
     """Write the states of every caption at its place; captions of similar length go through BERT together."""
-    width: int = text.word_map.in_features
+    width = tokens.width
     header = {"descr": NUMBER.str, "fortran_order": False, "shape": (len(table.ids), width)}
     np.lib.format.write_array_header_1_0(stream, header)
     start = stream.tell()
-    text.bert.eval()
+    tokens.bert.eval()
     order = np.argsort(table.lengths(np.arange(len(table))), kind="stable")
     spoken = 0
     for done in range(0, len(order), batch_size):
         rows = order[done : done + batch_size]
         texts = table.batch(rows).to(device)
-        states = text.token_states(texts).float().cpu().numpy().astype(NUMBER, copy=False)
+        states = tokens.states(texts).float().cpu().numpy().astype(NUMBER, copy=False)
         for row, length, own in zip(rows, table.lengths(rows), states, strict=True):
             stream.seek(start + int(table.offsets[row]) * width * NUMBER.itemsize)
             stream.write(own[:length].tobytes())

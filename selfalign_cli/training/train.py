@@ -16,6 +16,7 @@ from selfalign_cli.data.pairs import PairDataset
 from selfalign_cli.errors import DataError, RecipeError, RunError
 from selfalign_cli.recipe.hashes import recipe_hash
 from selfalign_cli.recipe.schema import Recipe
+from selfalign_cli.training.cached_words import with_cached_words
 from selfalign_cli.training.interrupt import StopRequest
 from selfalign_cli.training.metrics_log import MetricsLog, NoLog
 from selfalign_cli.training.run_folder import RunFolder, check_resumable
@@ -145,16 +146,12 @@ def _told_of_unknown(data: TrainingData) -> str | None:
 def _with_cached_words(
     recipe: Recipe, data: TrainingData, folder: RunFolder, state: TrainState, device: torch.device, ui: TrainingView
 ) -> TrainingData:
-    # Only here: CAMERA brings transformers along, which takes seconds to import.
-    from selfalign_cli.models.hosts.camera import CameraTextEncoder
-    from selfalign_cli.training.cached_words import with_cached_words
-
-    text = state.model.text
-    assert isinstance(text, CameraTextEncoder)  # a fault of the recipe otherwise
+    tokens = state.model.token_encoder
+    assert tokens is not None  # a fault of the recipe otherwise
     if parallel.rank() > 0:
         parallel.barrier()
     cached = with_cached_words(
-        data, text, folder.path, batch_size=recipe.validation.batch_size, device=device, say=ui.message
+        data, tokens, folder.path, batch_size=recipe.validation.batch_size, device=device, say=ui.message
     )
     if parallel.rank() == 0:
         parallel.barrier()

@@ -7,29 +7,33 @@ from collections.abc import Callable
 
 import pytest
 from support.tiny_models import CAMERA, VSRN, build_tiny
+from support.toy_host import TOY, toy_host_known
 
+from selfalign_cli.assembly.build import ENCODERS
 from selfalign_cli.losses.concept import ConceptAlignment
 from selfalign_cli.losses.objective import ContextOptions, LossWeights, RankingOptions
 from selfalign_cli.models.hosts.camera import CameraImageEncoder, CameraTextEncoder
 from selfalign_cli.models.hosts.vsrn import VsrnImageEncoder, VsrnTextEncoder
 from selfalign_cli.models.parts.captioner import CaptionGenerator
 from selfalign_cli.models.selfalign import SelfAlign
-from selfalign_cli.recipe import schema
-from selfalign_cli.recipe.schema import Section
+from selfalign_cli.models.token_encoder import TokenEncoder
+from selfalign_cli.recipe import hosts, schema
+from selfalign_cli.recipe.hosts import HOSTS
+from selfalign_cli.recipe.section import Section
 
 Constructors = tuple[Callable[..., object], ...]
 
 # For each section: its constructors, the keys somebody else reads (and who), the arguments build.py gives itself.
 SECTIONS: dict[type[Section], tuple[Constructors, set[str], set[str]]] = {
-    schema.VsrnSection: (
+    hosts.VsrnSection: (
         (VsrnImageEncoder, VsrnTextEncoder),
         {"name"},
         {"feature_dim", "vocab_size", "for_selfalign"},
     ),
-    schema.CameraSection: (
-        (CameraImageEncoder, CameraTextEncoder),
-        {"name", "bert"},  # the token encoder is built before
-        {"feature_dim", "token_encoder", "for_selfalign", "masked_means", "masked_batchnorm", "masked_attention"},
+    hosts.CameraSection: (
+        (CameraImageEncoder, CameraTextEncoder, TokenEncoder),
+        {"name"},
+        {"feature_dim", "token_dim", "for_selfalign", *schema.PaddingSection.model_fields, "padding_is_read"},
     ),
     schema.SelfAlignSection: (
         (SelfAlign,),
@@ -75,9 +79,10 @@ def test_every_section_of_model_and_loss_is_looked_at() -> None:
         for field in (*schema.LossSection.model_fields.values(), *schema.Recipe.model_fields.values())
         for kind in sections_in(field.annotation)
     }
-    apart = {schema.PaddingSection, schema.DiversitySection, schema.LossSection}  # below
+    nested = nested - {hosts.HostSection} | {host.section for host in HOSTS.values()}
+    elsewhere = {schema.PaddingSection, schema.DiversitySection, schema.LossSection}  # below
     outside = {schema.RunSection, schema.DataSection, schema.OptimSection, schema.ValidationSection}
-    assert nested - apart - outside == set(SECTIONS)
+    assert nested - elsewhere - outside == set(SECTIONS)
 
 
 def sections_in(annotation: object) -> set[type[Section]]:
@@ -150,6 +155,24 @@ def test_the_model_has_what_the_recipe_says(text: str, override: str, place: str
 @pytest.mark.parametrize("key", ["masked_means", "masked_batchnorm", "masked_attention"])
 def test_camera_words_are_padded_as_the_recipe_says(key: str) -> None:
     assert at(build_tiny(CAMERA, f"padding.{key}=false").model, f"text.{key}") is False
+
+
+def test_every_host_of_the_table_has_encoders() -> None:
+    assert ENCODERS.keys() == HOSTS.keys()
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_padding_options_reach_the_hosts_that_read_padding(name: str) -> None:
+    options = arguments(ENCODERS[name])
+    assert options.issuperset(schema.PaddingSection.model_fields) is HOSTS[name].reads_padding
+
+
+def test_a_key_that_no_encoder_takes_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with toy_host_known():
+        image, _ = ENCODERS["toy"]
+        monkeypatch.setitem(ENCODERS, "toy", (image, image))
+        with pytest.raises(TypeError, match="neither ToyImageEncoder nor ToyImageEncoder takes word_dim"):
+            build_tiny(TOY)
 
 
 @pytest.mark.parametrize(("text", "context_first"), [(VSRN, True), (CAMERA, False)], ids=["vsrn", "camera"])

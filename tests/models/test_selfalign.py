@@ -57,13 +57,13 @@ def test_head_equals_its_formulas(relu: bool, masked: bool) -> None:
     found = made(states, mean_mask=mask, norm_mask=mask, key_mask=mask)
     mean = torch.stack([rows[real].mean(dim=0) for rows, real in zip(states, mask, strict=True)])
     guide = batch_norm(mean @ made.fc.weight.T + made.fc.bias, made.guide_norm)
-    places = torch.zeros_like(states)
-    places[mask] = batch_norm(states[mask], made.local_norm)
+    positions = torch.zeros_like(states)
+    positions[mask] = batch_norm(states[mask], made.local_norm)
     if relu:
-        guide, places = guide.clamp(min=0), places.clamp(min=0)
+        guide, positions = guide.clamp(min=0), positions.clamp(min=0)
     hidden = made.gate[0](torch.cat([mean, guide], dim=1)).clamp(min=0)
     gate = torch.sigmoid(made.gate[2](hidden))
-    locals_ = functional.normalize(places, dim=-1)
+    locals_ = functional.normalize(positions, dim=-1)
     torch.testing.assert_close(found.guide, functional.normalize(guide, dim=-1))
     torch.testing.assert_close(found.locals, locals_)
     torch.testing.assert_close(found.context, functional.normalize(gate * mean + (1 - gate) * guide, dim=-1))
@@ -73,7 +73,7 @@ def test_head_equals_its_formulas(relu: bool, masked: bool) -> None:
 
 
 def test_each_mask_rules_its_own_part() -> None:
-    """Reference: without masks, padded places join the means (M2), the statistics (M3) and the keys (M4)."""
+    """Reference: without masks, padded positions join the means (M2), the statistics (M3) and the keys (M4)."""
     full = torch.ones_like(MASK)
     masked = head()(host().states, mean_mask=MASK, norm_mask=MASK, key_mask=MASK)
     means = head()(host().states, mean_mask=None, norm_mask=MASK, key_mask=MASK)

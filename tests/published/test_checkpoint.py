@@ -38,7 +38,7 @@ def refusal(path):
 @BOTH
 def test_what_a_checkpoint_holds(tmp_path, zipped):
     found = read_published_checkpoint(write_checkpoint(tmp_path / "c", published_content(), zipped=zipped))
-    assert (found.epoch, found.steps, found.selection, found.camera, found.selfalign) == (3, 30, 132.5, False, True)
+    assert (found.epoch, found.steps, found.selection, found.host, found.selfalign) == (3, 30, 132.5, "vsrn", True)
     assert found.options["data_name"] == "f30k_precomp"
 
 

@@ -89,7 +89,7 @@ def usual_batch(case: Case) -> int:
 
 def options_of(file: Path) -> list[str]:
     """Options of import-checkpoint that a file needs."""
-    if read_published_checkpoint(file).camera:
+    if read_published_checkpoint(file).host == "camera":
         return ["--bert", str(LEGACY / "bert")]
     pickle = next(path for path in sorted((LEGACY / "vocab").iterdir()) if path.suffix == ".pkl")
     return ["--vocab", str(pickle), "--tokenizer", "treebank-line"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from support.toy_host import toy_host_known
 
 from selfalign_cli.errors import RecipeError
 from selfalign_cli.recipe.compat import PRESET_KEYS, PRESETS, compat_label, rows_of
@@ -90,6 +91,13 @@ def test_several_departures_are_named_in_the_order_of_the_table():
 def test_rows_of_the_other_model_are_left_out():
     assert "model.guard_boxes" not in {row.path for row in rows_of("vsrn")}
     assert "optim.captioner_twice" not in {row.path for row in rows_of("camera")}
+
+
+def test_a_host_that_left_the_table_is_unknown():
+    with toy_host_known():
+        assert recipe_of("vsrn").model.name == "vsrn"
+    with pytest.raises(RecipeError, match="model.name=toy: expected vsrn or camera, got 'toy'"):
+        recipe_of("vsrn", "model.name=toy")
 
 
 def test_an_unknown_preset_is_one_fault_only():

@@ -186,7 +186,7 @@ def test_one_fault(section, value, fault):
         (
             CAMERA,
             {**CACHED, "padding": "{masked_attention: false}"},
-            "data.cache_words: states of padded places are read, and only real ones are kept "
+            "data.cache_words: states of padded positions are read, and only real ones are kept "
             "(set padding.masked_attention: true)",
         ),
         (

@@ -78,8 +78,8 @@ def build_tiny(text: str, *overrides: str, dtype: torch.dtype = torch.float32, s
     """Build the model of a recipe. Seeds the global generator."""
     recipe = parse_recipe(text, overrides, "tiny.yaml")
     torch.manual_seed(seed)
-    bert = seeded_bert(BERT, seed=seed + 1) if recipe.model.name == "camera" else None
-    words = VOCABULARY if recipe.model.name == "vsrn" else None
+    bert = seeded_bert(BERT, seed=seed + 1) if recipe.host.captions == "pieces" else None
+    words = VOCABULARY if recipe.host.captions == "words" else None
     tiny = Tiny(
         recipe,
         build_model(recipe, feature_dim=FEATURES, vocab_size=words, bert=bert).to(dtype),
@@ -104,7 +104,7 @@ def pictures(counts: Sequence[int], *, width: int | None = None, first: int = 0,
         counts: regions of each picture.
         width: padded region count; None for the largest.
         first: number of the first picture.
-        filler: what stands at padded places.
+        filler: what stands at padded positions.
     """
     parts = [_picture(first + row, count) for row, count in enumerate(counts)]
     mask = torch.arange(width or max(counts)) < torch.tensor(counts).unsqueeze(1)

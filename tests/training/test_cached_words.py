@@ -20,7 +20,6 @@ from support.world import World, differences, lines_of, opened, outcome
 from selfalign_cli.data.pairs import collate_pairs
 from selfalign_cli.data.text.token_table import TokenTable
 from selfalign_cli.errors import RunError
-from selfalign_cli.models.hosts.camera import CameraTextEncoder
 from selfalign_cli.recipe.load import load_recipe
 from selfalign_cli.training.cached_words import _open, require_room, with_cached_words
 from selfalign_cli.training.train import open_training_data
@@ -41,9 +40,9 @@ validation: {batch_size: 50}
 
 def while_computing(which: Signals) -> str:
     """A signal at the second batch of states."""
-    return at_call("selfalign_cli.models.hosts.camera.CameraTextEncoder.token_states", 2, which).replace(
-        "importlib.import_module('selfalign_cli.models.hosts.camera.CameraTextEncoder')",
-        "importlib.import_module('selfalign_cli.models.hosts.camera').CameraTextEncoder",
+    return at_call("selfalign_cli.models.token_encoder.TokenEncoder.states", 2, which).replace(
+        "importlib.import_module('selfalign_cli.models.token_encoder.TokenEncoder')",
+        "importlib.import_module('selfalign_cli.models.token_encoder').TokenEncoder",
     )
 
 
@@ -65,18 +64,18 @@ def finished(recipe: Path, forks: Forks, tmp_path_factory: pytest.TempPathFactor
 
 
 class Parts:
-    """Training data and a text encoder in this process."""
+    """Training data and a token encoder in this process."""
 
     def __init__(self, recipe: Path) -> None:
         loaded = load_recipe(recipe)
         self.data = open_training_data(loaded)
         state = begin_state(loaded, self.data.language, self.data.pairs.file.feature_dim, CPU)
-        assert isinstance(state.model.text, CameraTextEncoder)
-        self.text = state.model.text
+        assert state.model.token_encoder is not None
+        self.tokens = state.model.token_encoder
         self.said: list[str] = []
 
     def cached(self, folder: Path) -> TrainingData:
-        return with_cached_words(self.data, self.text, folder, batch_size=7, device=CPU, say=self.said.append)
+        return with_cached_words(self.data, self.tokens, folder, batch_size=7, device=CPU, say=self.said.append)
 
 
 @pytest.fixture
@@ -157,7 +156,8 @@ def test_batches_bring_the_states_that_bert_gives(parts: Parts, tmp_path: Path) 
     batch = collate_pairs(parts.cached(tmp_path).pairs, [3, 50, 7, 119, 20]).texts
     assert batch.states is not None
     with torch.no_grad():
-        expected = parts.text.eval().token_states(replace(batch, states=None))
+        parts.tokens.train(False)
+        expected = parts.tokens.states(replace(batch, states=None))
     mask = batch.mask.unsqueeze(-1)
     torch.testing.assert_close(batch.states, expected.masked_fill(~mask, 0.0), rtol=1e-5, atol=1e-6)
 
@@ -176,7 +176,7 @@ def test_another_start_computes_nothing(parts: Parts, tmp_path: Path) -> None:
 
 def test_other_weights_have_other_states(parts: Parts, tmp_path: Path) -> None:
     parts.cached(tmp_path)
-    next(parts.text.bert.parameters()).data.add_(1.0)
+    next(parts.tokens.parameters()).data.add_(1.0)
     parts.cached(tmp_path)
     assert len(list((tmp_path / "cache").iterdir())) == 4
 

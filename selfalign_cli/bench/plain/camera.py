@@ -165,10 +165,13 @@ def total_loss(
     assert isinstance(model.image, CameraImageEncoder)
     assert isinstance(model.text, CameraTextEncoder)
     assert isinstance(model.selfalign, SelfAlign)
+    assert model.token_encoder is not None
     assert objective.concept is not None
     images = encode_images(model.image, model.selfalign.image_head, batch.images)
     mark("picture encoder")
-    tokens = bert.token_states(model.text.bert, batch.texts.ids, batch.texts.mask, training=model.text.training)
+    tokens = bert.token_states(
+        model.token_encoder.bert, batch.texts.ids, batch.texts.mask, training=model.text.training
+    )
     mark("BERT")
     texts = encode_words(model.text, model.selfalign.text_head, tokens)
     mark("text encoder")

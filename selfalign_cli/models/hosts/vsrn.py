@@ -4,28 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from selfalign_cli.encodings import HostEncoding, ImageBatch, TextBatch
+from selfalign_cli.models.parts.basics import last_state, xavier_linear
 from selfalign_cli.models.parts.graph import RegionGraphLayer
-from selfalign_cli.models.parts.norm import MaskedBatchNorm, affine, normalize_places, unit, zero_padding
+from selfalign_cli.models.parts.norm import MaskedBatchNorm, affine, normalize_positions, unit, zero_padding
 
 WORD_TABLE_RANGE = 0.1  # word vectors start uniform in ±0.1
-
-
-def xavier_linear(inputs: int, outputs: int) -> nn.Linear:
-    """Make a linear map with Xavier-uniform weight and zero bias."""
-    layer = nn.Linear(inputs, outputs)
-    nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
-def last_state(states: Tensor, mask: Tensor) -> Tensor:
-    """Pick the state of the last real place: (B, S, D), (B, S) -> (B, D)."""
-    last = mask.sum(dim=1).clamp(min=1) - 1
-    return states[torch.arange(len(states), device=states.device), last]
 
 
 class VsrnImageEncoder(nn.Module):
@@ -87,7 +73,7 @@ class VsrnImageEncoder(nn.Module):
         return HostEncoding(pooled.unsqueeze(1), unit(embedded), states, mask, regions=regions)
 
     def _normalize(self, x: Tensor, mask: Tensor) -> Tensor:
-        return normalize_places(x, mask, over=self.normalize_over, bounded=self.bounded_norm)
+        return normalize_positions(x, mask, over=self.normalize_over, bounded=self.bounded_norm)
 
 
 class VsrnTextEncoder(nn.Module):
@@ -119,7 +105,7 @@ class VsrnTextEncoder(nn.Module):
         self.gru = nn.GRU(embed_dim if for_selfalign else word_dim, embed_dim, batch_first=True)
 
     def forward(self, texts: TextBatch) -> HostEncoding:
-        """Encode B captions; states are zero at padded places."""
+        """Encode B captions; states are zero at padded positions."""
         words = self.embed(texts.ids)
         if self.word_map is not None:
             words = self.word_map(words)

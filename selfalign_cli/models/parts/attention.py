@@ -1,4 +1,4 @@
-"""What CAMERA is made of: gated self-attention over regions or words, and the views that sum up a picture."""
+"""What CAMERA is made of: gated self-attention over regions or words, and the views that summarise a picture."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ CONVOLUTIONS = ((256, 1, 1), (128, 3, 1), (128, 3, 2), (128, 3, 3), (128, 5, 1),
 class GatedAttention(nn.Module):
     """Multi-head attention whose queries and keys are gated by what they have in common.
 
-    With q, k, v three linear maps of the input, cut into heads of width d, per head and place
+    With q, k, v three linear maps of the input, cut into heads of width d, per head and position
 
         [m_q; m_k] = σ(Lin(Lin(q) ⊙ Lin(k))),    z = softmax((q ⊙ m_q)(k ⊙ m_k)ᵀ / √d) v,
 
-    the gate maps being shared by all heads. The heads are joined without an output map.
+    the gate maps being shared by all heads. The heads are concatenated without an output map.
 
     Args:
         dim: D.
@@ -49,11 +49,11 @@ class GatedAttention(nn.Module):
             self.value.load_state_dict(self.query.state_dict())
 
     def forward(self, x: Tensor, key_mask: Tensor | None = None) -> Tensor:
-        """Let every place read all places: (B, S, D) -> (B, S, D).
+        """Let every position read all positions: (B, S, D) -> (B, S, D).
 
         Args:
-            x: (B, S, D); finite at padded places too.
-            key_mask: (B, S) bool, True on places that are read; None for all. Padded places still read.
+            x: (B, S, D); finite at padded positions too.
+            key_mask: (B, S) bool, True on positions that are read; None for all. Padded positions still read.
         """
         query, key, value = (self._cut(linear(x)) for linear in (self.query, self.key, self.value))
         gates = torch.sigmoid(self.gate(self.query_gate(query) * self.key_gate(key)))  # (B, S, H, 2d)
@@ -108,10 +108,10 @@ class GatedSelfAttention(nn.Module):
         """(B, S, D) -> (B, S, D).
 
         Args:
-            x: (B, S, D); finite at padded places too.
+            x: (B, S, D); finite at padded positions too.
             position: (B, S, D) gate on the input of the first layer, or None.
-            key_mask: (B, S), True on places that are read (M4); None for all.
-            norm_mask: (B, S), True on places that batch normalisation sees (M3); None for all. The others keep
+            key_mask: (B, S), True on positions that are read (M4); None for all.
+            norm_mask: (B, S), True on positions that batch normalisation sees (M3); None for all. The others keep
                 their input.
         """
         for number, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
@@ -121,7 +121,7 @@ class GatedSelfAttention(nn.Module):
 
 
 class ViewSummary(nn.Module):
-    """Sum the regions of a picture up in several views, each a weighted mean with learnt weights.
+    """Summarise the regions of a picture in several views, each a weighted mean with learnt weights.
 
     The weights are a softmax over regions of a (R, V) matrix, computed from each region and its neighbours in the
     given region order by parallel convolutions of several widths and dilations.
@@ -146,10 +146,10 @@ class ViewSummary(nn.Module):
 
         Args:
             x: (B, R, D) regions.
-            mask: (B, R), True on real regions; None when all are. Padded ones count as the void beyond the list.
+            mask: (B, R), True on real regions; None when all are. Padded ones count as zeros, as beyond the list.
 
         Returns:
-            Views (B, V, D) of unit length, and the raw matrix (B, R, V), zero at padded places.
+            Views (B, V, D) of unit length, and the raw matrix (B, R, V), zero at padded positions.
         """
         x = zero_padding(x, mask)
         logits = zero_padding(self.logits(x), mask)
@@ -157,7 +157,7 @@ class ViewSummary(nn.Module):
         return unit(weights.softmax(dim=1).transpose(1, 2) @ x), logits
 
     def logits(self, x: Tensor) -> Tensor:
-        """Raw matrix of the weights: (B, R, D), zero at padded places -> (B, R, V)."""
+        """Raw matrix of the weights: (B, R, D), zero at padded positions -> (B, R, V)."""
         channels_first = x.transpose(1, 2)
         neighbourhoods = torch.cat([functional.relu(conv(channels_first)) for conv in self.convs], dim=1)
         logits: Tensor = self.out(neighbourhoods.transpose(1, 2))

@@ -6,13 +6,13 @@ is computed once, word inputs of all steps are projected at once, and one vocabu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from selfalign_cli.models.hosts.vsrn import last_state
+from selfalign_cli.models.parts.basics import last_state
 from selfalign_cli.models.parts.norm import zero_padding
 
 START_ID = 1
@@ -22,7 +22,7 @@ END_ID = 2
 def caption_targets(ids: Tensor, lengths: Tensor, max_len: int) -> tuple[Tensor, Tensor]:
     """Make generator labels and their mask from padded caption ids.
 
-    A caption of more than max_len - 1 ids keeps its first max_len and ends them with `<end>`. One place more than
+    A caption of more than max_len - 1 ids keeps its first max_len and ends them with `<end>`. One position more than
     the caption is a target: the first padding id serves as end mark (Reference: MODELS.md 1.4).
 
     Args:
@@ -36,9 +36,27 @@ def caption_targets(ids: Tensor, lengths: Tensor, max_len: int) -> tuple[Tensor,
     labels = functional.pad(ids[:, :max_len], (0, max(0, max_len - ids.shape[1]) + 1))
     kept = lengths.clamp(max=max_len)
     labels[lengths > max_len - 1, kept[lengths > max_len - 1] - 1] = END_ID
-    places = torch.arange(max_len + 1, device=ids.device)
-    labels = labels.masked_fill(places >= kept.unsqueeze(1), 0)
-    return labels, places < kept.unsqueeze(1) + 1
+    positions = torch.arange(max_len + 1, device=ids.device)
+    labels = labels.masked_fill(positions >= kept.unsqueeze(1), 0)
+    return labels, positions < kept.unsqueeze(1) + 1
+
+
+class _SharedBySteps(NamedTuple):
+    """What the steps of a decoder read and do not change.
+
+    Attributes:
+        memory: (B, R, h) encoder states.
+        keys: (B, R, h) the memory, mapped for attention.
+        query_weight: (h, h) map of the decoder state for attention.
+        read_weight: (3h, h) map of what attention reads to the gates.
+        padding: (B, R) zero on real regions, -inf elsewhere.
+    """
+
+    memory: Tensor
+    keys: Tensor
+    query_weight: Tensor
+    read_weight: Tensor
+    padding: Tensor
 
 
 class CaptionGenerator(nn.Module):
@@ -80,13 +98,13 @@ class CaptionGenerator(nn.Module):
         """Predict every real word of the captions, teacher forced.
 
         Args:
-            regions: (B, R, D), zero at padded places.
+            regions: (B, R, D), zero at padded positions.
             mask: (B, R) bool, True on real regions.
             labels: (B, M + 1) int64 of `caption_targets`.
-            label_mask: (B, M + 1) bool; place t + 1 says whether the prediction of step t counts.
+            label_mask: (B, M + 1) bool; position t + 1 says whether the prediction of step t counts.
 
         Returns:
-            Log-probabilities (n, V) and targets (n,) of the n places that count, caption by caption.
+            Log-probabilities (n, V) and targets (n,) of the n positions that count, caption by caption.
         """
         counts = label_mask[:, 1 : self.max_len]
         steps = max(1, int(counts.any(dim=0).sum()))  # later steps count nowhere
@@ -101,10 +119,10 @@ class CaptionGenerator(nn.Module):
 
     def teacher_forced(self, memory: Tensor, state: Tensor, mask: Tensor, words: Tensor) -> Tensor:
         """Decode with the given input words (B, T) -> decoder states (B, T, h), state t after reading word t."""
-        step = self._stepper(memory, mask)
+        shared = self._shared_by_steps(memory, mask)
         states = []
         for inputs in self._word_inputs(words).unbind(dim=1):
-            state = step(inputs, state)
+            state = self._step(shared, inputs, state)
             states.append(state)
         return torch.stack(states, dim=1)
 
@@ -114,41 +132,44 @@ class CaptionGenerator(nn.Module):
         Reference: the prediction of the last step is dropped, as in the released sampler.
         """
         memory, state = self.encode(regions, mask)
-        step = self._stepper(memory, mask)
+        shared = self._shared_by_steps(memory, mask)
         word = torch.full((len(regions),), START_ID, dtype=torch.long, device=regions.device)
         tokens, scores = [], []
         for _ in range(self.max_len - 2):
-            state = step(self._word_inputs(word), state)
+            state = self._step(shared, self._word_inputs(word), state)
             score, word = self.out(state).log_softmax(dim=-1).max(dim=-1)
             tokens.append(word)
             scores.append(score)
         return torch.stack(tokens, dim=1), torch.stack(scores, dim=1)
 
     def _word_inputs(self, words: Tensor) -> Tensor:
-        """Compute the words' share of the gates: (…) -> (…, 3h)."""
+        """Compute what words add to the gates: (…) -> (…, 3h)."""
         weight = self.decoder.weight_ih[:, : self.embed.embedding_dim]
         return functional.linear(self.dropout(self.embed(words)), weight, self.decoder.bias_ih)
 
-    def _stepper(self, memory: Tensor, mask: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-        """Prepare what all steps share; the result makes one attention read and one GRU step.
+    def _shared_by_steps(self, memory: Tensor, mask: Tensor) -> _SharedBySteps:
+        """Prepare what all steps share.
 
         Weights are cut once, here: a cut inside the loop would cost a weight-sized gradient in every step.
         """
         width = memory.shape[-1]
-        keys = functional.linear(memory, self.attention.weight[:, :width], self.attention.bias)  # (B, R, h)
-        query_weight = self.attention.weight[:, width:]
-        read_weight = self.decoder.weight_ih[:, self.embed.embedding_dim :]
-        padding = torch.zeros_like(mask, dtype=memory.dtype).masked_fill(~mask, float("-inf"))
+        return _SharedBySteps(
+            memory=memory,
+            keys=functional.linear(memory, self.attention.weight[:, :width], self.attention.bias),
+            query_weight=self.attention.weight[:, width:],
+            read_weight=self.decoder.weight_ih[:, self.embed.embedding_dim :],
+            padding=torch.zeros_like(mask, dtype=memory.dtype).masked_fill(~mask, float("-inf")),
+        )
 
-        def step(word_inputs: Tensor, state: Tensor) -> Tensor:
-            query = functional.linear(state, query_weight)
-            scores = self.attention_score(torch.tanh(keys + query.unsqueeze(1))).squeeze(-1)  # (B, R)
-            weights = (scores + padding).softmax(dim=-1)
-            read = self.dropout((weights.unsqueeze(1) @ memory).squeeze(1))
-            input_reset, input_update, input_new = (word_inputs + functional.linear(read, read_weight)).chunk(3, -1)
-            hidden = functional.linear(state, self.decoder.weight_hh, self.decoder.bias_hh)
-            hidden_reset, hidden_update, hidden_new = hidden.chunk(3, -1)
-            new = torch.tanh(input_new + torch.sigmoid(input_reset + hidden_reset) * hidden_new)
-            return torch.lerp(new, state, torch.sigmoid(input_update + hidden_update))
-
-        return step
+    def _step(self, shared: _SharedBySteps, word_inputs: Tensor, state: Tensor) -> Tensor:
+        """One attention read and one GRU step: (B, 3h) and (B, h) -> (B, h)."""
+        query = functional.linear(state, shared.query_weight)
+        scores = self.attention_score(torch.tanh(shared.keys + query.unsqueeze(1))).squeeze(-1)  # (B, R)
+        weights = (scores + shared.padding).softmax(dim=-1)
+        read = self.dropout((weights.unsqueeze(1) @ shared.memory).squeeze(1))
+        inputs = word_inputs + functional.linear(read, shared.read_weight)
+        input_reset, input_update, input_new = inputs.chunk(3, -1)
+        hidden = functional.linear(state, self.decoder.weight_hh, self.decoder.bias_hh)
+        hidden_reset, hidden_update, hidden_new = hidden.chunk(3, -1)
+        new = torch.tanh(input_new + torch.sigmoid(input_reset + hidden_reset) * hidden_new)
+        return torch.lerp(new, state, torch.sigmoid(input_update + hidden_update))

@@ -60,7 +60,7 @@ class RegionGraphLayer(nn.Module):
         nn.init.zeros_(self.norm.bias)
 
     def forward(self, regions: Tensor, mask: Tensor) -> Tensor:
-        """(B, R, D) regions, zero at padded places, and (B, R) mask -> (B, R, D), zero at padded places."""
+        """(B, R, D) regions, zero at padded positions, and (B, R) mask -> (B, R, D), zero at padded positions."""
         maps = self._maps(regions)
         if maps is None:
             affinity = self.theta(regions) @ self.phi(regions).transpose(1, 2)  # (B, R, R), row i gathers from columns

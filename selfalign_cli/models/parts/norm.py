@@ -1,4 +1,4 @@
-"""Normalisations that know about padding: over places, over the embedding, and over a batch."""
+"""Normalisations that know about padding: over positions, over the embedding, and over a batch."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def zero_padding(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Set the padded places of x (B, S, D) to zero; mask (B, S) is True on real places, None when all are real."""
+    """Set the padded positions of x (B, S, D) to zero; mask (B, S) is True on real positions, None if all are real."""
     if mask is None or (mask.device.type == "cpu" and bool(mask.all())):  # there a look is cheaper than a copy of x
         return x
     return x.masked_fill(~mask.unsqueeze(-1), 0.0)
 
 
 def real_rows(x: Tensor, mask: Tensor) -> Tensor:
-    """The real places of x (B, S, D) as rows (n, D); without a copy when all are and a look at the mask is free.
+    """The real positions of x (B, S, D) as rows (n, D); without a copy when all are and a look at the mask is free.
 
     `x[mask]` is the same; its gradient is summed up, which takes eight times as long on CPUs.
     """
@@ -53,30 +53,30 @@ def real_rows(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def spread_rows(rows: Tensor, mask: Tensor) -> Tensor:
-    """Put rows (n, D) back to the real places of (B, S, D), zero elsewhere."""
-    places = mask.flatten().nonzero().squeeze(1)
-    spread = rows.new_zeros(mask.numel(), rows.shape[1]).index_copy(0, places, rows)
+    """Put rows (n, D) back to the real positions of (B, S, D), zero elsewhere."""
+    positions = mask.flatten().nonzero().squeeze(1)
+    spread = rows.new_zeros(mask.numel(), rows.shape[1]).index_copy(0, positions, rows)
     return spread.view(*mask.shape, rows.shape[1])
 
 
 def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean over places of x (B, S, D) -> (B, D); over real places only when a mask (B, S) is given."""
+    """Mean over positions of x (B, S, D) -> (B, D); over real positions only when a mask (B, S) is given."""
     if mask is None:
         return x.mean(dim=1)
     return zero_padding(x, mask).sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1).to(x.dtype)
 
 
-def normalize_places(
+def normalize_positions(
     x: Tensor, mask: Tensor | None, *, over: Literal["places", "embedding"] = "places", bounded: bool = True
 ) -> Tensor:
-    """Normalise x (B, S, D) over its places, one embedding coordinate at a time; padded places come out zero.
+    """Normalise x (B, S, D) over its positions, one embedding coordinate at a time; padded positions come out zero.
 
     Reference: the released `l2norm` divides by the length along axis 1, which for 3-D arrays is the axis of regions
     or tokens, without a lower bound (M1). `over="embedding"` is the normalisation that was probably meant.
 
     Args:
         x: (B, S, D).
-        mask: (B, S) bool, True on real places; None when all are real.
+        mask: (B, S) bool, True on real positions; None when all are real.
         over: which axis the length runs along.
         bounded: keep lengths at or above 1e-12; otherwise a coordinate that is zero everywhere gives NaN.
     """
@@ -94,8 +94,8 @@ class _NormalizeRows(torch.autograd.Function):
     A few rows stay in the processor's cache through all steps, which saves most passes over memory. Sums of blocks are
     also more accurate than torch's CPU kernel, which adds thousands of rows one after the other.
 
-    With several processes the statistics are those of all their rows; the gradients of weight and bias are the share
-    of this process.
+    With several processes the statistics are those of all their rows; the gradients of weight and bias are those
+    of the rows of this process.
     """
 
     @staticmethod
@@ -110,8 +110,8 @@ class _NormalizeRows(torch.autograd.Function):
         counts[-1] = len(parts[-1])
         count, mean, deviation = _pooled(counts, means, deviations)
         if parallel.world_size() > 1:
-            shares = parallel.gather_all(torch.cat([count, mean, deviation]))
-            count, mean, deviation = _pooled(*torch.split(shares, [1, len(mean), len(mean)], dim=1))
+            gathered = parallel.gather_all(torch.cat([count, mean, deviation]))
+            count, mean, deviation = _pooled(*torch.split(gathered, [1, len(mean), len(mean)], dim=1))
         variance = deviation / count
         scale = torch.rsqrt(variance + eps)
         factor = scale * weight
@@ -158,7 +158,7 @@ def _block_rows(rows: Tensor) -> int:
 
 
 class MaskedBatchNorm(nn.Module):
-    """Batch normalisation over all real places, per channel; state names as `torch.nn.BatchNorm1d`.
+    """Batch normalisation over all real positions, per channel; state names as `torch.nn.BatchNorm1d`.
 
     Statistics see the rows where the mask is True; padded rows come out zero. Without a mask every row counts,
     padded or not (published behaviour, M3). Running values move by 0.1 and keep the unbiased variance, which a single
@@ -183,14 +183,14 @@ class MaskedBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
         self.register_buffer("num_batches_tracked", torch.tensor(0))
 
-    def forward(self, places: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Normalise (B, C) or (B, S, C); mask (B, S) or None."""
         if not self.training:
             scale = self.weight * torch.rsqrt(self.running_var + self.EPS)
-            return zero_padding(torch.addcmul(self.bias - self.running_mean * scale, places, scale), mask)
+            return zero_padding(torch.addcmul(self.bias - self.running_mean * scale, x, scale), mask)
         if mask is None or bool(mask.all()):
-            return self._train(places.reshape(-1, places.shape[-1])).view_as(places)
-        return spread_rows(self._train(real_rows(places, mask)), mask)
+            return self._train(x.reshape(-1, x.shape[-1])).view_as(x)
+        return spread_rows(self._train(real_rows(x, mask)), mask)
 
     def _train(self, rows: Tensor) -> Tensor:
         """Normalise (n, C) by their own statistics and move the running values."""

@@ -48,5 +48,5 @@ def box_features(boxes: Tensor, size: Tensor, mask: Tensor | None = None, *, gua
         right, bottom = torch.where(mask, right, width), torch.where(mask, bottom, height)
     box_width, box_height = right - left, bottom - top
     shape = box_width / (box_height.clamp(min=SMALLEST_HEIGHT) if guard else box_height)
-    share = box_width * box_height / (width * height)
-    return torch.stack([left / width, top / height, box_width / width, box_height / height, shape, share], dim=-1)
+    area = box_width * box_height / (width * height)
+    return torch.stack([left / width, top / height, box_width / width, box_height / height, shape, area], dim=-1)

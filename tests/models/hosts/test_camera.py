@@ -1,4 +1,4 @@
-"""CAMERA's encoders: padding, BERT's modes, hosts with and without SelfAlign, gradients."""
+"""CAMERA's encoders: padding, hosts with and without SelfAlign, gradients."""
 
 from __future__ import annotations
 
@@ -10,25 +10,16 @@ from torch import nn
 
 from selfalign_cli.encodings import ImageBatch, TextBatch
 from selfalign_cli.errors import DataError
-from selfalign_cli.models.bert import seeded_bert
-from selfalign_cli.models.hosts import camera
 from selfalign_cli.models.hosts.camera import CameraImageEncoder, CameraTextEncoder
 
-BERT = {
-    "vocab_size": 30,
-    "hidden_size": 8,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 16,
-    "max_position_embeddings": 16,
-}
+TOKEN_DIM = 8
 
 
 def shaken(module: nn.Module) -> nn.Module:
     """Give parameters and running values that start constant some random values."""
     generator = torch.Generator().manual_seed(5)
-    for name, value in [*module.named_parameters(), *module.named_buffers()]:
-        if value.is_floating_point() and not name.startswith("bert."):
+    for value in [*module.parameters(), *module.buffers()]:
+        if value.is_floating_point():
             value.data.add_(0.3 * torch.rand(value.shape, generator=generator, dtype=value.dtype))
     return module
 
@@ -40,8 +31,7 @@ def image_encoder(**options: object) -> nn.Module:
 
 def text_encoder(**options: object) -> nn.Module:
     torch.manual_seed(0)
-    bert = seeded_bert(BERT, seed=1)
-    return shaken(CameraTextEncoder(bert, embed_dim=8, heads=2, **options))  # type: ignore[arg-type]
+    return shaken(CameraTextEncoder(TOKEN_DIM, embed_dim=8, heads=2, **options))  # type: ignore[arg-type]
 
 
 def pictures(counts: list[int], regions: int | None = None) -> ImageBatch:
@@ -59,12 +49,14 @@ def pictures(counts: list[int], regions: int | None = None) -> ImageBatch:
 
 
 def captions(lengths: list[int], width: int | None = None) -> TextBatch:
+    """Captions with token states, not zero at padded positions."""
     generator = torch.Generator().manual_seed(9)
+    table = torch.randn(30, TOKEN_DIM, generator=generator)
     mask = torch.arange(width or max(lengths)) < torch.tensor(lengths).unsqueeze(1)
     ids = torch.zeros(mask.shape, dtype=torch.long)
     for row, length in enumerate(lengths):
         ids[row, :length] = torch.randint(1, 30, (length,), generator=generator)
-    return TextBatch(ids, mask)
+    return TextBatch(ids, mask, table[ids])
 
 
 def test_a_picture_alone_and_in_a_padded_batch_is_the_same() -> None:
@@ -140,49 +132,8 @@ def test_the_mask_of_an_encoding_is_that_of_the_batch() -> None:
 
 def test_without_selfalign_mapped_tokens_are_not_normalised() -> None:
     encoder, batch = text_encoder(for_selfalign=False).eval(), captions([4])
-    mapped = encoder.word_map(encoder.token_states(batch))
+    mapped = encoder.word_map(batch.states)
     torch.testing.assert_close(encoder(batch).states, encoder.attention(mapped))
-
-
-@pytest.mark.parametrize("together", [1, 2, 3, 7, 32])
-def test_captions_of_like_lengths_are_read_together(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
-    """A frozen BERT gives each caption the states that it gives it in the whole batch."""
-    monkeypatch.setattr(camera, "CAPTIONS_TOGETHER", together)
-    encoder, batch = text_encoder().train(), captions([4, 9, 2, 4, 7, 1, 9], width=12)
-    states = encoder.token_states(batch)
-    whole = encoder.bert(input_ids=batch.ids, attention_mask=batch.mask.long()).last_hidden_state
-    torch.testing.assert_close(states[batch.mask], whole[batch.mask], atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("read", ["masked_means", "masked_batchnorm", "masked_attention"])
-def test_where_padding_is_read_bert_gives_it_states(read: str) -> None:
-    states = text_encoder(**{read: False}).eval().token_states(captions([4, 9]))
-    assert states[0, 4:].abs().amax(dim=1).min() > 0.01
-
-
-@pytest.mark.parametrize(
-    ("options", "training"),
-    [({}, False), ({"bert_eval_mode": False}, True), ({"finetune": True}, True)],
-)
-def test_bert_mode_while_training(options: dict[str, bool], training: bool) -> None:
-    encoder = text_encoder(**options).train()
-    assert encoder.training
-    assert encoder.bert.training is training
-    assert not encoder.eval().bert.training
-
-
-def test_a_frozen_bert_gets_no_gradient() -> None:
-    encoder = text_encoder()
-    encoder(captions([4, 6])).pooled.sum().backward()
-    assert all(not value.requires_grad and value.grad is None for value in encoder.bert.parameters())
-
-
-def test_a_finetuned_bert_gets_gradients_wherever_it_can() -> None:
-    encoder = text_encoder(finetune=True)
-    encoder(captions([4, 6])).pooled.square().mean(dim=1).sum().backward()
-    without = [name for name, value in encoder.bert.named_parameters() if value.requires_grad and value.grad is None]
-    assert not without
-    assert not any(value.requires_grad for value in encoder.bert.pooler.parameters())
 
 
 @pytest.mark.parametrize("side", ["image", "text"])
@@ -195,13 +146,3 @@ def test_every_trained_parameter_gets_a_finite_gradient(side: str) -> None:
         if parameter.requires_grad:
             assert parameter.grad is not None, name
             assert torch.isfinite(parameter.grad).all(), name
-
-
-def test_padding_id_of_the_token_encoder_is_used() -> None:
-    """An encoder that pads with id 1 counts positions over all other ids, so padding must carry that id."""
-    encoder, batch = text_encoder(), captions([4], width=6)
-    seen = []
-    encoder.bert.register_forward_pre_hook(lambda _, __, inputs: seen.append(inputs["input_ids"]), with_kwargs=True)
-    encoder.pad_id = 1
-    encoder(batch)
-    assert seen[0][0, 4:].tolist() == [1, 1]

@@ -11,8 +11,9 @@ from support.tiny_models import FEATURES, VOCABULARY, captions, pictures, shake
 from torch import Tensor, nn
 
 from selfalign_cli.encodings import HostEncoding
-from selfalign_cli.models.hosts.vsrn import VsrnImageEncoder, VsrnTextEncoder, last_state, xavier_linear
-from selfalign_cli.models.parts.norm import normalize_places, unit
+from selfalign_cli.models.hosts.vsrn import VsrnImageEncoder, VsrnTextEncoder
+from selfalign_cli.models.parts.basics import last_state, xavier_linear
+from selfalign_cli.models.parts.norm import normalize_positions, unit
 
 DIM, WORD = 8, 5
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -80,11 +81,11 @@ def test_pictures_one_by_one(options: dict[str, Any]) -> None:
         found = encoder(batch)
         embedded = encoder.fc(batch.features)
         if options.get("normalize_regions"):
-            embedded = normalize_places(embedded, None, over=options.get("normalize_over", "places"))
+            embedded = normalize_positions(embedded, None, over=options.get("normalize_over", "places"))
         states = embedded
         for layer in encoder.graph:
             states = layer(states, batch.mask)
-        regions = normalize_places(states, None, over=options.get("normalize_over", "places"))
+        regions = normalize_positions(states, None, over=options.get("normalize_over", "places"))
         pooled = unrolled(encoder.gru, regions[0])[-1]
         if encoder.norm is not None:
             pooled = encoder.norm(pooled)

@@ -15,8 +15,8 @@ def some(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def prefix_mask(lengths: list[int], places: int) -> Tensor:
-    return torch.arange(places) < torch.tensor(lengths).unsqueeze(1)
+def prefix_mask(lengths: list[int], positions: int) -> Tensor:
+    return torch.arange(positions) < torch.tensor(lengths).unsqueeze(1)
 
 
 def attention(dim: int = 8, heads: int = 2, **options: float | bool) -> GatedAttention:
@@ -26,7 +26,7 @@ def attention(dim: int = 8, heads: int = 2, **options: float | bool) -> GatedAtt
 
 @torch.no_grad()
 def read_by_loops(layer: GatedAttention, x: Tensor, real: int) -> Tensor:
-    """Attention of one caption x (S, D), one head and one place at a time; places from `real` on are not read."""
+    """Attention of one caption x (S, D), one head and position at a time; those from `real` on are not read."""
     width = x.shape[-1] // layer.heads
     out = torch.zeros_like(x)
     for head in range(layer.heads):
@@ -95,7 +95,7 @@ def test_only_the_first_layer_knows_positions() -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_padding_never_changes_real_places(training: bool) -> None:
+def test_padding_never_changes_real_positions(training: bool) -> None:
     stack = GatedSelfAttention(8, heads=2, layers=2).double().train(training)
     mask = prefix_mask([3, 4], 4)
     x = some(2, 4, 8)

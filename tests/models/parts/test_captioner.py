@@ -29,9 +29,9 @@ def regions(width: int = 4, filler: float = 0.0) -> tuple[Tensor, Tensor]:
 def targets(max_len: int = LONGEST) -> tuple[Tensor, Tensor]:
     lengths = torch.tensor(LENGTHS)
     ids = torch.randint(4, WORDS, (3, max(LENGTHS)), generator=torch.Generator().manual_seed(2))
-    places = torch.arange(ids.shape[1])
-    ids = ids.masked_fill(places == 0, START_ID).masked_fill(places == lengths.unsqueeze(1) - 1, END_ID)
-    return caption_targets(ids.masked_fill(places >= lengths.unsqueeze(1), 0), lengths, max_len)
+    positions = torch.arange(ids.shape[1])
+    ids = ids.masked_fill(positions == 0, START_ID).masked_fill(positions == lengths.unsqueeze(1) - 1, END_ID)
+    return caption_targets(ids.masked_fill(positions >= lengths.unsqueeze(1), 0), lengths, max_len)
 
 
 def attended(module: CaptionGenerator, memory: Tensor, state: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from torch.nn import functional
 from selfalign_cli.models.parts.graph import RegionGraphLayer
 
 MASK = torch.tensor([[True] * 5, [True, True, False, False, False]])
-# Two pictures of five regions: more places than channels at width 4, where maps are folded in training, fewer at 12.
+# Two pictures of five regions: more positions than channels at width 4, where maps are folded in training;
+# fewer at 12.
 each_width = pytest.mark.parametrize("dim", [4, 12], ids=["narrow", "wide"])
 
 

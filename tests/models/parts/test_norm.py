@@ -1,4 +1,4 @@
-"""Normalisations by hand and against torch: over places, over the embedding, over a batch with and without padding."""
+"""Normalisations by hand and against torch: over positions, over the embedding, over a batch, with padding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from selfalign_cli.models.parts.norm import MaskedBatchNorm, masked_mean, normalize_places, unit
+from selfalign_cli.models.parts.norm import MaskedBatchNorm, masked_mean, normalize_positions, unit
 
 MASK = torch.tensor([[True, True, True], [True, False, False]])
 
@@ -32,7 +32,7 @@ def test_unit_divides_by_the_length() -> None:
     torch.testing.assert_close(unit(torch.tensor([[3.0, 4.0], [0.0, 0.0]])), torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
 
 
-def test_mean_over_real_places() -> None:
+def test_mean_over_real_positions() -> None:
     """(1 + 2 + 6) / 3 and 5 / 1; without a mask the padded 7 and 9 count."""
     x = torch.tensor([[[1.0], [2.0], [6.0]], [[5.0], [7.0], [9.0]]])
     torch.testing.assert_close(masked_mean(x, MASK), torch.tensor([[3.0], [5.0]]))
@@ -43,37 +43,37 @@ def test_mean_of_no_place_is_zero() -> None:
     assert masked_mean(torch.ones(1, 2, 3), torch.zeros(1, 2, dtype=torch.bool)).eq(0).all()
 
 
-def test_normalising_over_places_by_hand() -> None:
+def test_normalising_over_positions_by_hand() -> None:
     """Coordinate 0 of the first picture is (3, 4, 0) → (.6, .8, 0), coordinate 1 (0, 0, 2) → (0, 0, 1)."""
     x = torch.tensor([[[3.0, 0.0], [4.0, 0.0], [0.0, 2.0]], [[-2.0, 5.0], [8.0, 8.0], [8.0, 8.0]]])
     expected = torch.tensor([[[0.6, 0.0], [0.8, 0.0], [0.0, 1.0]], [[-1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]])
     for bounded in (True, False):
-        torch.testing.assert_close(normalize_places(x, MASK, bounded=bounded), expected)
+        torch.testing.assert_close(normalize_positions(x, MASK, bounded=bounded), expected)
 
 
 def test_normalising_over_the_embedding_by_hand() -> None:
     x = torch.tensor([[[3.0, 4.0], [0.0, 2.0]]])
     expected = torch.tensor([[[0.6, 0.8], [0.0, 1.0]]])
     for bounded in (True, False):
-        torch.testing.assert_close(normalize_places(x, None, over="embedding", bounded=bounded), expected)
+        torch.testing.assert_close(normalize_positions(x, None, over="embedding", bounded=bounded), expected)
 
 
 @pytest.mark.parametrize("over", ["places", "embedding"])
 def test_a_zero_coordinate_is_nan_only_without_a_bound(over: str) -> None:
     x = torch.zeros(1, 2, 2, requires_grad=True)
-    bounded = normalize_places(x, None, over=over)  # type: ignore[arg-type]
+    bounded = normalize_positions(x, None, over=over)  # type: ignore[arg-type]
     bounded.sum().backward()
     assert bounded.eq(0).all()
     assert x.grad is not None
     assert torch.isfinite(x.grad).all()
-    assert normalize_places(x, None, over=over, bounded=False).isnan().all()  # type: ignore[arg-type]
+    assert normalize_positions(x, None, over=over, bounded=False).isnan().all()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("over", ["places", "embedding"])
 @pytest.mark.parametrize("bounded", [True, False])
-def test_padded_places_come_out_zero_and_get_no_gradient(over: str, bounded: bool) -> None:
+def test_padded_positions_come_out_zero_and_get_no_gradient(over: str, bounded: bool) -> None:
     x = draw(2, 3, 4).requires_grad_()
-    out = normalize_places(x, MASK, over=over, bounded=bounded)  # type: ignore[arg-type]
+    out = normalize_positions(x, MASK, over=over, bounded=bounded)  # type: ignore[arg-type]
     (out * draw(2, 3, 4, seed=1)).sum().backward()
     assert out[~MASK].eq(0).all()
     assert x.grad is not None
@@ -126,7 +126,7 @@ def test_with_a_mask_it_is_torch_on_the_real_rows(training: bool) -> None:
     torch.testing.assert_close([ours.weight.grad, ours.bias.grad], [theirs.weight.grad, theirs.bias.grad])
 
 
-def test_what_stands_at_padded_places_does_not_matter() -> None:
+def test_what_stands_at_padded_positions_does_not_matter() -> None:
     ours, _ = pair_of_norms(4)
     x = draw(2, 3, 4)
     odd = torch.where(MASK.unsqueeze(-1), x, float("nan"))
@@ -175,7 +175,7 @@ def test_statistics_of_many_rows_are_accurate() -> None:
     assert (out.double() - exact).abs().max() < 5e-5
 
 
-@pytest.mark.parametrize("normalise", [unit, lambda x: normalize_places(x, None)], ids=["unit", "places"])
+@pytest.mark.parametrize("normalise", [unit, lambda x: normalize_positions(x, None)], ids=["unit", "places"])
 def test_zero_has_no_gradient(normalise: Callable[[Tensor], Tensor]) -> None:
     """A length below the floor of 1e-12 would make it 1e12 times as long."""
     x = torch.zeros(1, 2, 3, requires_grad=True)
