@@ -1,0 +1,1 @@
+"""Region features of a user's own pictures."""
