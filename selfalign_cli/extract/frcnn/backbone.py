@@ -77,7 +77,7 @@ class Bottleneck(nn.Module):
         inner = functional.relu(self.conv1(x), inplace=True)
         inner = functional.relu(self.conv2(inner), inplace=True)
         short = x if self.shortcut is None else self.shortcut(x)
-        return functional.relu(self.conv3(inner) + short, inplace=True)
+        return functional.relu(self.conv3(inner).add_(short), inplace=True)
 
 
 def stage(config: FrcnnConfig, number: int, *, stride: int, dilation: int = 1) -> nn.Sequential:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ def config_from_dict(content: dict[Any, Any], what: str) -> FrcnnConfig:
         stem_channels=keys.whole("resnets.stem_out_channels"),
         res2_channels=keys.whole("resnets.res2_out_channels"),
         stride_in_1x1=keys.flag("resnets.stride_in_1x1"),
-        anchor_sizes=keys.only_level("anchor_generator.sizes"),  # F5: only their number counts, the file has boxes
+        anchor_sizes=keys.only_level("anchor_generator.sizes"),  # F5: boxes of the weights replace them
         aspect_ratios=keys.only_level("anchor_generator.aspect_ratios"),
         anchor_offset=keys.number("anchor_generator.offset"),
         proposal_channels=keys.whole("proposal_generator.hidden_channels", least=-1),
@@ -182,8 +183,7 @@ class _Keys:
         return not any(key in keys for key, _ in self.faults)
 
     def _misfit(self, key: str, found: object, expected: str) -> None:
-        text = _spelled(found)
-        self.fault(key, f"found {text if len(text) <= 60 else f'{text[:57]}…'}; expected {expected}")
+        self.fault(key, f"found {_spelled(found)}; expected {expected}")
 
     def _get(self, key: str, expected: str, *, optional: bool = False) -> Any:
         """The value of a key; None where it is missing or null, which is a fault already."""
@@ -270,7 +270,7 @@ def _is_number(value: object) -> bool:
 
 
 def _spelled(value: object) -> str:
-    """A value as YAML spells it."""
+    """A value as YAML spells it, cut short where it is long."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return repr(value)
+    return reprlib.repr(value)

@@ -27,7 +27,7 @@ CONFIG = "config.yaml"
 CELL_ANCHORS = "proposal_generator.anchor_generator.cell_anchors.0"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Detections:
     """The regions of one picture, by descending probability of their class; tensors on the CPU.
 

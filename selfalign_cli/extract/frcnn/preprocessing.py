@@ -103,7 +103,7 @@ def prepare(picture: Array, config: FrcnnConfig) -> Prepared:
     # F1: the net wants B, G, R, whatever input.format says. F2: numbers are floats before they are resized, nothing is
     # antialiased or rounded. F15: and no random number is drawn. F18: channels last in memory, as the published code
     # has them, since the last digits depend on it.
-    bgr = torch.from_numpy(np.ascontiguousarray(picture[:, :, ::-1])).float().permute(2, 0, 1)[None]
+    bgr = torch.from_numpy(picture[:, :, ::-1].copy()).float().permute(2, 0, 1)[None]
     resized = functional.interpolate(bgr, size=size, mode="bilinear", align_corners=False)
     mean, std = (torch.tensor(values)[:, None, None] for values in (config.pixel_mean, config.pixel_std))
     sizes = torch.tensor(size)

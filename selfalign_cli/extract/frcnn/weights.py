@@ -118,7 +118,7 @@ def _fault_of_entry(name: Any, value: Any) -> str | None:
 def _todays_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Names with weight and bias for gamma and beta, unless that name is taken."""
     renamed = {}
-    for name, value in state.items():
+    for name, value in sorted(state.items()):
         today = name
         for old, new in OLDER_ENDINGS:
             if name.endswith(old):
