@@ -116,7 +116,7 @@ def test_a_region_smaller_than_the_grid_repeats_its_cells():
 @pytest.mark.parametrize(("pixel", "cell"), [(7.9, 0), (8, 1), (24, 2), (8 - 5e-7, 0)])
 def test_halves_are_rounded_away_from_zero(pixel, cell):
     """24/16 = 1.5 becomes 2, and 8/16 = 0.5 becomes 1, where rounding to even gives 0; just below, nothing is up."""
-    assert pooled(SQUARE, [pixel] * 4, 1) == [[SQUARE[0, cell, cell]]]
+    assert pooled(SQUARE, [pixel] * 4, 1) == [[SQUARE[0, cell, cell].item()]]
 
 
 def test_negative_halves_are_rounded_away_from_zero():
