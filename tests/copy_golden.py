@@ -45,6 +45,9 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     ("camera/grads_*",),
     ("eval/multiview_*",),
     ("legacy/expected/vsrn_batches.*",),
+    # The detector: single steps, then all stages on two pictures.
+    ("frcnn/config.yaml", "frcnn/ops.*"),
+    ("frcnn/weights.*", "frcnn/pictures.*", "frcnn/eval.*"),
 )
 NEVER = ("INDEX.json", LEFT_OUT)  # they describe the full folder, or an earlier copy
 

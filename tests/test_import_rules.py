@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "selfalign_cli"
 FILES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {"torch", "transformers", "tokenizers", "h5py", "nltk", "numpy", "PIL", "safetensors", "pyarrow"}
 INSIDE_A_COMMAND = {"assembly", "bench", "data", "demo", "inspection", "metrics", "parallel", "published", "recipe"}
-INSIDE_A_COMMAND |= {"scoring", "training"}
+INSIDE_A_COMMAND |= {"extract", "scoring", "training"}
 
 # The floors of the house, from the bottom up: a folder may import from its own floor (itself alone) and from below.
 FLOORS: tuple[tuple[str, ...], ...] = (
@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("models", "metrics"),
     ("losses",),
     ("assembly",),
-    ("scoring", "training", "published"),
+    ("scoring", "training", "published", "extract"),
     ("inspection", "demo"),
     ("bench",),
     ("cli",),

@@ -10,6 +10,7 @@ decision (hardest negative, best view or region) is near a tie.
                         meta.json (options, losses and clipping lengths of every step)
     units/              one module a file: `case.in.*`, `case.param.*`, and results under f32 and f64
     eval/               vectors or scores with ranks (from 0), first places and recalls
+    frcnn/              the detector of docs/FRCNN.md: settings, weights, pictures, stages (eval), single steps (ops)
     legacy/             files as the released programs write and read them, with what they made of them
 
 `grad_in.x` and `grad_param.p` are derivatives of the output where it is a scalar, else of the sum of output times the
