@@ -31,20 +31,8 @@ SHARDED = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 UNREAD = ("pooler.",)  # parts of BERT that no token state depends on; they may be missing
 # What torch, zipfile and safetensors raise for damaged files, by experiment.
 FAULTS_OF_READING = (
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    SafetensorError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
+    *(OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError),
+    *(SafetensorError, zipfile.BadZipFile, zlib.error, struct.error, OverflowError, NotImplementedError),
 )
 OLDER_ENDINGS = ((".gamma", ".weight"), (".beta", ".bias"))
 
