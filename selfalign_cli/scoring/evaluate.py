@@ -17,7 +17,8 @@ from selfalign_cli.errors import DataError
 from selfalign_cli.metrics.ranks import check_truth
 from selfalign_cli.metrics.recall import Fold, rank_folds
 from selfalign_cli.metrics.report import RetrievalReport, make_report, query_hash, signature_of
-from selfalign_cli.metrics.top import Top, top_folds
+from selfalign_cli.metrics.top import top_folds
+from selfalign_cli.metrics.top_k import Top
 from selfalign_cli.recipe.compat import Preset
 from selfalign_cli.scoring.embed import HASH_DIGITS, embed_checkpoint
 from selfalign_cli.scoring.embeddings import EmbeddingFile, is_embedding_file, read_embeddings
