@@ -18,7 +18,7 @@ from selfalign_cli.assembly.build import (
     parameter_groups,
 )
 from selfalign_cli.assembly.checkpoint import Checkpoint, load_state
-from selfalign_cli.assembly.loading import Language
+from selfalign_cli.assembly.language import Language
 from selfalign_cli.errors import CheckpointError
 from selfalign_cli.losses.objective import Objective
 from selfalign_cli.models.retrieval import RetrievalModel
