@@ -19,7 +19,8 @@ from selfalign_cli.metrics.report import RetrievalReport
 from selfalign_cli.recipe.hashes import recipe_hash
 from selfalign_cli.recipe.load import load_recipe
 from selfalign_cli.recipe.schema import Recipe
-from selfalign_cli.scoring.evaluate import evaluate_files
+from selfalign_cli.scoring.embed import EncodingOptions
+from selfalign_cli.scoring.evaluate import score_files
 from selfalign_cli.scoring.export import export_embeddings
 from selfalign_cli.training.interrupt import RunInterrupted
 from selfalign_cli.training.run_folder import RunFolder, versions
@@ -129,8 +130,9 @@ def _score(out: Path, arm: Arm, recipe: Recipe, world: World) -> ArmResult:
     name = folder.path.name
     embeddings, details = out / "embeddings" / f"{name}.h5", out / "results" / f"{name}.json"
     embeddings.parent.mkdir(exist_ok=True)
-    export_embeddings(folder.best, embeddings, data=world.features, device=DEVICE, overwrite=True)
-    report = evaluate_files([embeddings], device=DEVICE)
+    options = EncodingOptions(data=world.features)
+    export_embeddings(folder.best, embeddings, options, device=DEVICE, overwrite=True)
+    report = score_files([embeddings], device=DEVICE).report
     with replacing(details) as temporary:
         temporary.write_text(json.dumps(report.to_json(ranks=True)) + "\n", encoding="utf-8")
     best = load_checkpoint(folder.best)

@@ -13,9 +13,8 @@ import h5py
 import numpy as np
 import torch
 
-from selfalign_cli.assembly.build import build_model
 from selfalign_cli.assembly.checkpoint import Checkpoint, load_checkpoint, weight_faults
-from selfalign_cli.assembly.loading import language_of_checkpoint
+from selfalign_cli.assembly.retriever import untrained_model
 from selfalign_cli.data.convert import Progress, no_progress
 from selfalign_cli.data.features.layout import starts_as_hdf5
 from selfalign_cli.encodings import RetrievalVectors
@@ -207,16 +206,12 @@ def _held_against_its_model(checkpoint: Checkpoint) -> tuple[int | None, int, li
     state = checkpoint.model
     try:
         with torch.device("meta"):
-            language = language_of_checkpoint(checkpoint)
-            tokens = len(language.captions)
-            model = build_model(
-                checkpoint.recipe, feature_dim=checkpoint.feature_dim, vocab_size=tokens, bert=language.bert
-            )
+            language, model = untrained_model(checkpoint)
     except SelfAlignError as fault:
         stored = sum(value.numel() for value in state.values() if isinstance(value, torch.Tensor))
         return None, stored, [fault.message]
     parameters = sum(weight.numel() for weight in model.parameters())
-    return tokens, parameters, weight_faults(model.state_dict(), state)
+    return len(language.captions), parameters, weight_faults(model.state_dict(), state)
 
 
 def _embedding_faults(file: EmbeddingFile) -> list[str]:
@@ -227,7 +222,7 @@ def _embedding_faults(file: EmbeddingFile) -> list[str]:
     ]
     counts = torch.bincount(file.image_of_caption, minlength=len(file.images.pooled))
     without = (counts == 0).nonzero()
-    if len(without):
+    if len(without) and len(file.image_of_caption):  # pictures alone are no fault: they can be searched
         faults.append(f"{len(without):,} pictures have no caption, the first is picture row {int(without[0])}")
     for kind, ids in (("picture", file.image_ids), ("caption", file.caption_ids)):
         twice = 0 if ids is None else len(ids) - len(set(ids))

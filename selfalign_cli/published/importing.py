@@ -16,7 +16,8 @@ from torch import nn
 
 from selfalign_cli.assembly.build import build_model
 from selfalign_cli.assembly.checkpoint import Checkpoint, save_checkpoint
-from selfalign_cli.assembly.loading import CaptionEncoder, needs_boxes, open_features
+from selfalign_cli.assembly.features import needs_boxes, open_features
+from selfalign_cli.assembly.language import CaptionEncoder
 from selfalign_cli.data.atomic import refuse_existing
 from selfalign_cli.data.text.foreign_vocab import read_vocabulary
 from selfalign_cli.errors import CheckpointError, DataError

@@ -12,7 +12,7 @@ from torch import Tensor
 from selfalign_cli import parallel
 from selfalign_cli.assembly.build import build_model
 from selfalign_cli.assembly.checkpoint import Checkpoint, load_state
-from selfalign_cli.assembly.loading import Language
+from selfalign_cli.assembly.language import Language
 from selfalign_cli.assembly.objective import build_objective
 from selfalign_cli.assembly.optimizer import ParameterGroups, build_optimizer, parameter_groups
 from selfalign_cli.errors import CheckpointError

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from selfalign_cli import parallel
 from selfalign_cli.assembly.checkpoint import Checkpoint, save_checkpoint
-from selfalign_cli.assembly.encode import SplitData, caption_width, embed_split
-from selfalign_cli.assembly.loading import Language
+from selfalign_cli.assembly.encode import caption_width, embed_split
+from selfalign_cli.assembly.language import Language
 from selfalign_cli.assembly.optimizer import training_quirks
+from selfalign_cli.assembly.split import SplitData
 from selfalign_cli.data.pairs import PairDataset, pair_batches
 from selfalign_cli.encodings import PairBatch
 from selfalign_cli.errors import RunError

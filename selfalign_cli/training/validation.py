@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from selfalign_cli.assembly.encode import SplitData
+from selfalign_cli.assembly.split import SplitData
 from selfalign_cli.encodings import RetrievalVectors
 from selfalign_cli.metrics.ranks import rank_vectors
 from selfalign_cli.metrics.recall import direction_scores, published_selection, rsum

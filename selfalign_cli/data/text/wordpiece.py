@@ -63,6 +63,12 @@ class WordPieceTokenizer:
         ids: list[int] = self._encoding(text, marks=True).ids
         return ids
 
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of a caption that no pieces make, as they are written, each once."""
+        encoding = self._encoding(text, marks=False)
+        spans = zip(encoding.ids, encoding.offsets, strict=True)
+        return list(dict.fromkeys(text[start:end] for number, (start, end) in spans if number == self.unknown))
+
     def pieces(self, text: str) -> list[str]:
         """Pieces of a caption, without marks, for people to read."""
         pieces: list[str] = self._encoding(text, marks=False).tokens
