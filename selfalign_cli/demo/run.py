@@ -15,6 +15,7 @@ from selfalign_cli.demo.arms import ABLATIONS, ARMS, Arm, arm_recipe
 from selfalign_cli.demo.result import ArmResult, DemoResult, training_seconds
 from selfalign_cli.demo.world import World, claim_folder, make_world
 from selfalign_cli.errors import RecipeError
+from selfalign_cli.metrics.cutoffs import RECALLS
 from selfalign_cli.metrics.report import RetrievalReport
 from selfalign_cli.recipe.hashes import recipe_hash
 from selfalign_cli.recipe.load import load_recipe
@@ -143,7 +144,7 @@ def _score(out: Path, arm: Arm, recipe: Recipe, world: World) -> ArmResult:
         best_epoch=best.epoch,
         dev_rsum=best.scores["rsum"],
         seconds=training_seconds(folder.path / "metrics.jsonl"),
-        scores=_scores(report),
+        scores=scores_of(report),
         recipe=recipe_hash(recipe),
         signature=report.signature,
         checkpoint=str(folder.best.relative_to(out)),
@@ -151,11 +152,8 @@ def _score(out: Path, arm: Arm, recipe: Recipe, world: World) -> ArmResult:
     )
 
 
-def _scores(report: RetrievalReport) -> dict[str, float]:
-    """The six recalls and their sum, in percent, by the names that `selfalign compare` uses."""
-    recalls = {
-        f"{direction}.{name}": float(getattr(getattr(report, direction), name))
-        for direction in ("i2t", "t2i")
-        for name in ("r1", "r5", "r10")
-    }
+def scores_of(report: RetrievalReport) -> dict[str, float]:
+    """All recalls and `rsum`, in percent, by the names that `selfalign compare` uses."""
+    directions = {"i2t": report.i2t, "t2i": report.t2i}
+    recalls = {f"{direction}.{name}": scores[name] for direction, scores in directions.items() for name in RECALLS}
     return {**recalls, "rsum": report.rsum}

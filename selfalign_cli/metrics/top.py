@@ -109,9 +109,9 @@ def _all_pieces(sweep: Sweep) -> Iterator[tuple[slice, slice, Tensor]]:
     """Yield the scores of all pairs, piece by piece, with their positions in the arrangement."""
     images, captions = sweep.images, sweep.captions
     for start in range(0, len(captions.distinct), sweep.caption_block):
-        score = sweep.blocks(captions.distinct[start : start + sweep.caption_block])
+        sweep.blocks.load_captions(captions.distinct[start : start + sweep.caption_block])
         for first in range(0, len(images.distinct), sweep.image_block):
-            block = score(images.distinct[first : first + sweep.image_block])
+            block = sweep.blocks.score(images.distinct[first : first + sweep.image_block])
             yield from spread(sweep, block, first, start)
 
 
