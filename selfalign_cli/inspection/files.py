@@ -16,8 +16,8 @@ import torch
 from selfalign_cli.assembly.build import build_model
 from selfalign_cli.assembly.checkpoint import Checkpoint, load_checkpoint, weight_faults
 from selfalign_cli.assembly.loading import language_of_checkpoint
-from selfalign_cli.data.convert import Progress, no_progress
 from selfalign_cli.data.features.layout import starts_as_hdf5
+from selfalign_cli.data.progress import Progress, no_progress
 from selfalign_cli.encodings import RetrievalVectors
 from selfalign_cli.errors import CheckpointError, DataError, SelfAlignError
 from selfalign_cli.inspection.features import SHOWN_FAULTS, SHOWN_IDS, inspect_feature_file, inspect_vocabulary

@@ -18,11 +18,8 @@ arrays, may leave out V, and may hold any floating-point type.
 from __future__ import annotations
 
 import json
-import struct
-import tokenize
 import warnings
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -35,9 +32,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from selfalign_cli.data.rehearsal import survives
+from selfalign_cli.data.sandbox import completes_in_child
 from selfalign_cli.encodings import RetrievalVectors
-from selfalign_cli.errors import CheckpointError
+from selfalign_cli.errors import CheckpointError, blaming
 from selfalign_cli.metrics.score_blocks import Model, require_finite
 
 FORMAT = "selfalign-embeddings"
@@ -45,12 +42,6 @@ VERSION = 1
 READABLE = (".h5", ".hdf5", ".npz")
 TEXTS = ("image_id", "file_name", "caption_text", "caption_id")
 ARRAYS = ("image", "image_views", "image_context", "caption", "image_of_caption", *TEXTS)
-
-# What h5py, numpy and zipfile raise for damaged files, by experiment.
-FAULTS_OF_READING = (
-    *(OSError, EOFError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, SyntaxError, MemoryError),
-    *(ArithmeticError, zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError),
-)
 
 Attributes = Mapping[str, str | int | float]
 Arrays = Callable[[str], "npt.NDArray[Any] | None"]
@@ -106,14 +97,9 @@ def read_embeddings(path: Path, *, finite: bool = True) -> EmbeddingFile:
         raise CheckpointError(f"{path}: no such file")
     if not is_embedding_file(path):
         raise CheckpointError(f"{path}: expected an embedding file ({', '.join(READABLE)})")
-    try:
+    hint = "copy it again if it looks cut short; arrays of Python objects are never loaded"
+    with blaming(f"{path}: cannot be read as an embedding file", hint, error=CheckpointError):
         file = _read_npz(path) if path.suffix.lower() == ".npz" else _read_hdf5(path)
-    except FAULTS_OF_READING as fault:
-        reason = (str(fault) or "cut short").splitlines()[0]
-        raise CheckpointError(
-            f"{path}: cannot be read as an embedding file ({reason})",
-            "copy it again if it looks cut short; arrays of Python objects are never loaded",
-        ) from fault
     if finite:
         require_finite(file.images, f"{path}: image")
         require_finite(file.captions, f"{path}: caption")
@@ -121,7 +107,7 @@ def read_embeddings(path: Path, *, finite: bool = True) -> EmbeddingFile:
 
 
 def _read_hdf5(path: Path) -> EmbeddingFile:
-    if not survives(partial(_rehearse_hdf5, path), size=path.stat().st_size):
+    if not completes_in_child(partial(_rehearse_hdf5, path), size=path.stat().st_size):
         raise CheckpointError(
             f"{path} is so damaged that the library which reads it fails", "copy it again, or export it again"
         )

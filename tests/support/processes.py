@@ -110,7 +110,15 @@ def cold(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
     )
 
 
-def at_call(function: str, call: int, which: signal.Signals, *, after: bool = False, group: bool = False) -> str:
+def at_call(
+    function: str,
+    call: int,
+    which: signal.Signals,
+    *,
+    after: bool = False,
+    group: bool = False,
+    parent: bool = False,
+) -> str:
     """Python for `before`: the process gets a signal at the n-th call of a function, before or after it runs.
 
     Args:
@@ -119,9 +127,11 @@ def at_call(function: str, call: int, which: signal.Signals, *, after: bool = Fa
         which: the signal.
         after: once the function has done its work.
         group: all processes of the command get the signal, as from Ctrl-C on a terminal.
+        parent: the parent of the process that calls gets it, for a function that a child calls.
     """
     module, name = function.rsplit(".", 1)
-    send = f"os.killpg(0, {int(which)})" if group else f"os.kill(os.getpid(), {int(which)})"
+    target = "os.getppid()" if parent else "os.getpid()"
+    send = f"os.killpg(0, {int(which)})" if group else f"os.kill({target}, {int(which)})"
     return f"""
 import importlib, itertools, os
 if {group}: os.setpgid(0, 0)
