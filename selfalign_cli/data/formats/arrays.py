@@ -94,6 +94,11 @@ class NpyRows:
         axes: number of axes it must have, at least 2, all of them at least 1 long.
         kinds: numpy's letters for the kinds of numbers allowed: f floating point, i and u whole.
 
+    Attributes:
+        shape: of the array.
+        dtype: stored type.
+        stored: its rows by position; None for an array in Fortran order, whose rows are scattered over the file.
+
     Raises:
         DataError: it is missing, cut short, not an array file, or of another type or shape.
     """
@@ -103,14 +108,14 @@ class NpyRows:
         if len(header.shape) != axes or not header.nbytes or header.dtype.kind not in kinds:
             numbers = "floating-point numbers" if kinds == "f" else "numbers"
             raise DataError(f"{path} holds {header.dtype} {header.shape}; expected {axes} axes of {numbers}")
-        self.path, self.shape, self.dtype = path, header.shape, header.dtype
-        self._identity = identity(path)
-        extent = Extent(header.offset, (self.shape[0], math.prod(self.shape[1:])), header.dtype.str)
-        self._rows = ArrayInFile(path, extent, self._identity)
-        # In Fortran order a row is scattered over the file.
-        self._columns = (
-            np.memmap(path, header.dtype, "r", header.offset, header.shape, order="F") if header.fortran else None
-        )
+        self.shape, self.dtype = header.shape, header.dtype
+        self._path, self._identity = path, identity(path)
+        self.stored: ArrayInFile | None = None
+        if header.fortran:
+            self._map = np.memmap(path, header.dtype, "r", header.offset, header.shape, order="F")
+        else:
+            extent = Extent(header.offset, (self.shape[0], math.prod(self.shape[1:])), header.dtype.str)
+            self.stored = ArrayInFile(path, extent, self._identity)
 
     def __len__(self) -> int:
         """Length of the first axis."""
@@ -122,10 +127,10 @@ class NpyRows:
         Raises:
             RunError: the file was replaced or cut short since it was opened.
         """
-        if self._columns is not None:
-            expect_unchanged(self.path, self._identity)  # a map of a file cut short ends the process
-            return np.ascontiguousarray(self._columns[number])
-        return self._rows.rows(number, number + 1).reshape(self.shape[1:])
+        if self.stored is None:
+            expect_unchanged(self._path, self._identity)  # a map of a file cut short ends the process
+            return np.ascontiguousarray(self._map[number])
+        return self.stored.rows(number, number + 1).reshape(self.shape[1:])
 
 
 @dataclass(frozen=True)
