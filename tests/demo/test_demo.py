@@ -19,7 +19,7 @@ from selfalign_cli.errors import DataError, RecipeError
 from selfalign_cli.recipe.load import load_recipe
 from selfalign_cli.recipe.schema import Recipe
 from selfalign_cli.recipe.shipped import shipped_recipe
-from selfalign_cli.training.interrupt import RunInterrupted
+from selfalign_cli.signals import RunInterrupted
 
 NAMES = ["baseline", "selfalign", "baseline_equal_time"]
 
