@@ -23,7 +23,7 @@ from selfalign_cli.recipe.schema import Recipe
 from selfalign_cli.scoring.embed import EncodingOptions
 from selfalign_cli.scoring.evaluate import score_files
 from selfalign_cli.scoring.export import export_embeddings
-from selfalign_cli.training.interrupt import RunInterrupted
+from selfalign_cli.signals import RunInterrupted
 from selfalign_cli.training.run_folder import RunFolder, versions
 from selfalign_cli.training.train import train_recipe
 from selfalign_cli.training.trainer import TrainingView

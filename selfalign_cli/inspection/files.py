@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import struct
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +14,10 @@ import torch
 
 from selfalign_cli.assembly.checkpoint import Checkpoint, load_checkpoint, weight_faults
 from selfalign_cli.assembly.retriever import untrained_model
-from selfalign_cli.data.convert import Progress, no_progress
 from selfalign_cli.data.features.layout import starts_as_hdf5
+from selfalign_cli.data.progress import Progress, no_progress
 from selfalign_cli.encodings import RetrievalVectors
-from selfalign_cli.errors import CheckpointError, DataError, SelfAlignError
+from selfalign_cli.errors import LIBRARY_ERRORS, CheckpointError, DataError, SelfAlignError
 from selfalign_cli.inspection.features import SHOWN_FAULTS, SHOWN_IDS, inspect_feature_file, inspect_vocabulary
 from selfalign_cli.metrics.score_blocks import require_finite
 from selfalign_cli.published.checkpoint import read_published_checkpoint
@@ -253,7 +252,7 @@ def _holds_embeddings(path: Path) -> bool:
     try:
         with h5py.File(path, "r") as file:
             return any(name in file for name in EMBEDDING_NAMES) and "features" not in file
-    except (OSError, RuntimeError, KeyError, ValueError):
+    except LIBRARY_ERRORS:
         return False  # the reader of feature files says what is wrong
 
 
@@ -270,5 +269,5 @@ def _holds_arrays(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith(".npy") for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, struct.error):
+    except LIBRARY_ERRORS:
         return path.suffix.lower() == ".npz"

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfalign_cli.data.features.layout import HDF5_SIGNATURE
-from selfalign_cli.data.rehearsal import survives
+from selfalign_cli.data.sandbox import completes_in_child
 from selfalign_cli.errors import CheckpointError
 
 FORMAT = "selfalign-embeddings"
@@ -56,7 +56,7 @@ def opened(path: Path) -> Iterator[tuple[Array, Attributes]]:
 
 @contextmanager
 def _opened_hdf5(path: Path) -> Iterator[tuple[Array, Attributes]]:
-    if not has_own_form(path) and not survives(partial(_read_through, path), size=path.stat().st_size):
+    if not has_own_form(path) and not completes_in_child(partial(_read_through, path), size=path.stat().st_size):
         raise CheckpointError(
             f"{path} is so damaged that the library which reads it fails", "copy it again, or export it again"
         )

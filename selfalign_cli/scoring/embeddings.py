@@ -18,10 +18,6 @@ floating-point type.
 
 from __future__ import annotations
 
-import struct
-import tokenize
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,17 +28,11 @@ import torch
 from torch import Tensor
 
 from selfalign_cli.encodings import RetrievalVectors
-from selfalign_cli.errors import CheckpointError, DataError
+from selfalign_cli.errors import CheckpointError, DataError, blaming
 from selfalign_cli.metrics.score_blocks import Model, require_finite
 from selfalign_cli.scoring.embedding_arrays import FORMAT, VERSION, Array, Attributes, opened
 
 READABLE = (".h5", ".hdf5", ".npz")
-
-# What h5py, numpy and zipfile raise for damaged files, by experiment.
-FAULTS_OF_READING = (
-    *(OSError, EOFError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, SyntaxError, MemoryError),
-    *(ArithmeticError, zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError),
-)
 
 
 @dataclass(frozen=True)
@@ -108,15 +98,10 @@ def read_embeddings(path: Path, *, finite: bool = True) -> EmbeddingFile:
         raise CheckpointError(f"{path}: no such file")
     if not is_embedding_file(path):
         raise CheckpointError(f"{path}: expected an embedding file ({', '.join(READABLE)})")
-    try:
+    hint = "copy it again if it looks cut short; arrays of Python objects are never loaded"
+    with blaming(f"{path}: cannot be read as an embedding file", hint, error=CheckpointError):
         with opened(path) as (array, attributes):
             file = _checked(path, array, attributes)
-    except FAULTS_OF_READING as fault:
-        reason = (str(fault) or "cut short").splitlines()[0]
-        raise CheckpointError(
-            f"{path}: cannot be read as an embedding file ({reason})",
-            "copy it again if it looks cut short; arrays of Python objects are never loaded",
-        ) from fault
     if finite:
         require_finite(file.images, f"{path}: image")
         require_finite(file.captions, f"{path}: caption")

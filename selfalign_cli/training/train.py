@@ -18,8 +18,8 @@ from selfalign_cli.data.pairs import PairDataset
 from selfalign_cli.errors import DataError, RecipeError, RunError
 from selfalign_cli.recipe.hashes import recipe_hash
 from selfalign_cli.recipe.schema import Recipe
+from selfalign_cli.signals import StopRequest
 from selfalign_cli.training.cached_words import with_cached_words
-from selfalign_cli.training.interrupt import StopRequest
 from selfalign_cli.training.metrics_log import MetricsLog, NoLog
 from selfalign_cli.training.run_folder import RunFolder, check_resumable
 from selfalign_cli.training.train_state import TrainState, begin_state, restore_state

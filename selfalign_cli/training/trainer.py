@@ -21,7 +21,7 @@ from selfalign_cli.data.pairs import PairDataset, pair_batches
 from selfalign_cli.encodings import PairBatch
 from selfalign_cli.errors import RunError
 from selfalign_cli.recipe.schema import Recipe
-from selfalign_cli.training.interrupt import RunInterrupted, StopRequest
+from selfalign_cli.signals import RunInterrupted, StopRequest
 from selfalign_cli.training.metrics_log import MetricsLog, NoLog
 from selfalign_cli.training.run_folder import RunFolder
 from selfalign_cli.training.step import train_step

@@ -23,11 +23,11 @@ from selfalign_cli.data.features.file import FeatureFile
 from selfalign_cli.data.formats.caption_tables import read_caption_table
 from selfalign_cli.data.pairs import collate_images
 from selfalign_cli.data.text.captions import read_vocabulary_captions
-from selfalign_cli.data.text.foreign_vocab import read_vocabulary
 from selfalign_cli.data.text.vocab import Vocabulary
 from selfalign_cli.data.text.wordpiece import WordPieceTokenizer, load_tokenizer
 from selfalign_cli.inspection.files import inspect_any
 from selfalign_cli.published.importing import ImportSources, import_checkpoint
+from selfalign_cli.published.vocabulary import read_vocabulary
 from selfalign_cli.recipe.hashes import recipe_hash
 from selfalign_cli.recipe.load import dump_recipe, load_recipe, parse_recipe
 from selfalign_cli.scoring.compare import compare_files

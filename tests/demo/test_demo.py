@@ -20,7 +20,7 @@ from selfalign_cli.metrics.cutoffs import DIRECTIONS, RSUM_CUTOFFS, recall_name
 from selfalign_cli.recipe.load import load_recipe
 from selfalign_cli.recipe.schema import Recipe
 from selfalign_cli.recipe.shipped import shipped_recipe
-from selfalign_cli.training.interrupt import RunInterrupted
+from selfalign_cli.signals import RunInterrupted
 
 NAMES = ["baseline", "selfalign", "baseline_equal_time"]
 SUMMED = [f"{direction}.{recall_name(k)}" for direction in DIRECTIONS for k in RSUM_CUTOFFS]
@@ -110,7 +110,9 @@ def test_what_the_document_names_is_there(document, finished):
 def test_the_table_has_a_row_for_every_arm(finished):
     rows = finished.rows()
     assert [row[0] for row in rows] == ["baseline", "SelfAlign", "baseline, equal time"]
-    assert [row[HEADER.index("rsum")] for row in rows] == [f"{result.scores['rsum']:.1f}" for result in finished.results]
+    assert [row[HEADER.index("rsum")] for row in rows] == [
+        f"{result.scores['rsum']:.1f}" for result in finished.results
+    ]
 
 
 def test_differences_are_those_of_the_scores(finished, document):

@@ -118,6 +118,7 @@ def at_call(
     counted: str = "True",
     after: bool = False,
     group: bool = False,
+    parent: bool = False,
 ) -> str:
     """Python for `before`: the process gets a signal at the n-th call of a function; see `code_at_call`.
 
@@ -125,11 +126,13 @@ def at_call(
         function, call, counted, after: when.
         which: the signal.
         group: all processes of the command get the signal, as from Ctrl-C on a terminal.
+        parent: the parent of the process that calls gets it, for a function that a child calls.
     """
     if group:
         code = code_at_call(function, call, f"os.killpg(0, {int(which)})", counted=counted, after=after)
         return "import os\nos.setpgid(0, 0)\n" + code
-    return code_at_call(function, call, f"os.kill(os.getpid(), {int(which)})", counted=counted, after=after)
+    target = "os.getppid()" if parent else "os.getpid()"
+    return code_at_call(function, call, f"os.kill({target}, {int(which)})", counted=counted, after=after)
 
 
 def code_at_call(function: str, call: int | None, code: str, *, counted: str = "True", after: bool = False) -> str:
