@@ -6,7 +6,8 @@ D embedding width, V views, C width of the context block, S places (regions or w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import torch
@@ -18,12 +19,17 @@ T = TypeVar("T")
 def _moved(batch: T, device: torch.device | str, dtype: torch.dtype | None) -> T:
     """Copy a dataclass of tensors to a device; floating tensors also to `dtype` when one is given."""
     changes: dict[str, object] = {}
-    for field in fields(batch):  # type: ignore[arg-type]
-        value = getattr(batch, field.name)
+    for name, value in vars(batch).items():
         if isinstance(value, Tensor):
             target = dtype if dtype is not None and value.is_floating_point() else value.dtype
-            changes[field.name] = value.to(device=device, dtype=target, non_blocking=True)
+            changes[name] = value.to(device=device, dtype=target, non_blocking=True)
     return replace(batch, **changes)  # type: ignore[type-var]
+
+
+def _rows(batch: T, rows: slice) -> T:
+    """Take some rows of every tensor of a dataclass."""
+    tensors = {name: value[rows] for name, value in vars(batch).items() if isinstance(value, Tensor)}
+    return replace(batch, **tensors)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,10 @@ class PairBatch:
         """Copy to a device (and floating tensors to a dtype)."""
         return PairBatch(self.images.to(device, dtype), self.texts.to(device, dtype), self.captions)
 
+    def rows(self, rows: slice) -> PairBatch:
+        """Take some of the pairs, with the padding they have."""
+        return PairBatch(_rows(self.images, rows), _rows(self.texts, rows), self.captions[rows])
+
 
 @dataclass(frozen=True)
 class HostEncoding:
@@ -101,17 +111,15 @@ class HostEncoding:
         pooled: pictures (B, V, D), V = 1 without views; captions (B, D).
         concepts: (B, S, D) region or word vectors of unit length, for the concept loss.
         states: (B, S, D) region or word states, not normalised, for the context head.
-        mask: (B, S) bool, True on real places.
-        regions: (B, R, D) input of the caption generator (VSRN pictures only).
-        view_logits: (B, R, V) raw summary matrix, for the diversity loss (CAMERA pictures only).
+        mask: (B, S) bool, True on real positions.
+        extras: what only some hosts have, by name, for the loss terms that read it; B rows each.
     """
 
     pooled: Tensor
     concepts: Tensor
     states: Tensor
     mask: Tensor
-    regions: Tensor | None = None
-    view_logits: Tensor | None = None
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -160,3 +168,28 @@ class Encoding:
     host: HostEncoding
     context: ContextEncoding | None
     vectors: RetrievalVectors
+
+
+@dataclass(frozen=True)
+class EncodedBatch:
+    """A batch with both of its sides encoded: what a loss term may read."""
+
+    images: Encoding
+    texts: Encoding
+    batch: PairBatch
+
+    def read(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """Look up tensors by their paths, such as `images.context.guide` or `texts.host.extras.NAME`; B rows each.
+
+        Raises:
+            LookupError: there is no such tensor.
+        """
+        return {name: self._tensor(name) for name in names}
+
+    def _tensor(self, name: str) -> Tensor:
+        value: object = self
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else getattr(value, part, None)
+        if not isinstance(value, Tensor):
+            raise LookupError(f"a loss term reads {name}, which this model does not give")
+        return value

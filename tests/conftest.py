@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,3 +83,15 @@ def camera_bert(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_tokenizer(build_wordpieces(read_vocabulary_captions(world.features), size=120), folder)
     write_seeded_bert(folder, hidden=8, layers=1, heads=2, seed=1)
     return folder
+
+
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client of the Hugging Face hub finds nobody at its address, and does not wait between its attempts."""
+    from huggingface_hub import constants
+
+    address = "http://127.0.0.1:9"
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    template = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)

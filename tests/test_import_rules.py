@@ -17,7 +17,7 @@ INSIDE_A_COMMAND |= {"extract", "scoring", "training"}
 # The floors of the house, from the bottom up: a folder may import from its own floor (itself alone) and from below.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "launch"),
-    ("encodings", "bert_folder", "parallel", "recipe"),
+    ("encodings", "bert_folder", "parallel", "recipe", "signals"),
     ("similarity", "data"),
     ("models", "metrics"),
     ("losses",),
@@ -46,6 +46,7 @@ THEIRS = {
     "similarity": {"torch"},
     "launch": set(),
     "parallel": {"torch"},
+    "signals": set(),
     "errors": set(),
     "__init__": set(),
     "__main__": set(),

@@ -9,6 +9,7 @@ from typing import get_args
 import pytest
 
 from selfalign_cli.recipe.compat import PRESET_KEYS
+from selfalign_cli.recipe.hosts import HOSTS, HostSection
 from selfalign_cli.recipe.schema import Recipe
 
 CHECKOUT = Path(__file__).parents[1]
@@ -88,3 +89,4 @@ def test_keys_of_the_table_exist():
             fields = [kind.model_fields[name] for kind in sections if name in getattr(kind, "model_fields", {})]
             assert fields, path
             sections = [kind for field in fields for kind in (get_args(field.annotation) or (field.annotation,))]
+            sections += [host.section for host in HOSTS.values()] if HostSection in sections else []

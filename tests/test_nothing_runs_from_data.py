@@ -28,12 +28,12 @@ from support.scan_dialects import write_scan
 from selfalign_cli.assembly.checkpoint import load_checkpoint
 from selfalign_cli.data.convert import convert_to_feature_file
 from selfalign_cli.data.features.file import FeatureFile
-from selfalign_cli.data.text.foreign_vocab import read_vocabulary
 from selfalign_cli.data.text.token_table import TokenTable
 from selfalign_cli.data.text.wordpiece import load_tokenizer
 from selfalign_cli.errors import SelfAlignError
 from selfalign_cli.inspection.files import inspect_any
 from selfalign_cli.published.checkpoint import read_published_checkpoint
+from selfalign_cli.published.vocabulary import read_vocabulary
 from selfalign_cli.recipe.load import load_recipe
 from selfalign_cli.scoring.embeddings import read_embeddings
 from selfalign_cli.training import cached_words

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
-from selfalign_cli.losses.concept import ConceptAlignment
-from selfalign_cli.losses.objective import ContextOptions, LossWeights, Objective, RankingOptions
+from selfalign_cli.assembly.options import options_of
 from selfalign_cli.models.hosts.camera import CameraImageEncoder, CameraTextEncoder
 from selfalign_cli.models.hosts.vsrn import VsrnImageEncoder, VsrnTextEncoder
-from selfalign_cli.models.parts.captioner import CaptionGenerator
 from selfalign_cli.models.retrieval import RetrievalModel
 from selfalign_cli.models.selfalign import SelfAlign
 from selfalign_cli.models.token_encoder import TokenEncoder
 from selfalign_cli.recipe.hosts import BertSection
 from selfalign_cli.recipe.schema import Recipe
-from selfalign_cli.recipe.section import Section
 
 ENCODERS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
     "vsrn": (VsrnImageEncoder, VsrnTextEncoder),
@@ -78,87 +72,16 @@ def _build_encoders(
     return image(**first), text(**second)
 
 
-def build_objective(recipe: Recipe, *, vocab_size: int | None) -> Objective:
-    """Construct the training loss that a recipe describes, with fresh prototypes and caption generator."""
-    loss, dim = recipe.loss, recipe.model.embed_dim
-    concept_on = recipe.selfalign.enabled and loss.concept.enabled
-    context_on = recipe.selfalign.enabled and loss.context.enabled
-    concept = None
-    if concept_on:
-        concept = ConceptAlignment(dim, **_options(loss.concept, ConceptAlignment))
-    captioner = None
-    if loss.captioning is not None:
-        assert vocab_size is not None
-        captioner = CaptionGenerator(dim, vocab_size, **_options(loss.captioning, CaptionGenerator))
-    return Objective(
-        LossWeights(
-            concept=loss.concept.weight if concept_on else 0.0,
-            context=loss.context.weight if context_on else 0.0,
-            captioning=loss.captioning.weight if loss.captioning is not None else 0.0,
-            diversity=loss.diversity.weight if loss.diversity is not None else 0.0,
-        ),
-        ranking=RankingOptions(**_options(loss.ranking, RankingOptions)),
-        context=ContextOptions(**_options(loss.context, ContextOptions)),
-        concept=concept,
-        captioner=captioner,
-        same_image_negatives=loss.same_image_negatives,
-        diversity_reduction=loss.diversity.reduction if loss.diversity is not None else "sum",
-    )
-
-
-@dataclass(frozen=True)
-class ParameterGroups:
-    """The parameters an optimizer steps, each once.
-
-    Attributes:
-        main: encoders, SelfAlign and prototypes.
-        captioner: the caption generator; published behaviour steps these twice (O1).
-        bert: BERT, when it is fine-tuned.
-    """
-
-    main: list[nn.Parameter]
-    captioner: list[nn.Parameter]
-    bert: list[nn.Parameter]
-
-    def all(self) -> list[nn.Parameter]:
-        """Every parameter, in a fixed order."""
-        return [*self.main, *self.captioner, *self.bert]
-
-
-def parameter_groups(model: RetrievalModel, objective: Objective) -> ParameterGroups:
-    """Sort trainable parameters into groups."""
-    bert = list(model.token_encoder.parameters()) if model.token_encoder is not None else []
-    captioner = list(objective.captioner.parameters()) if objective.captioner is not None else []
-    elsewhere = {id(parameter) for parameter in [*bert, *captioner]}
-    main = [p for p in [*model.parameters(), *objective.parameters()] if id(p) not in elsewhere and p.requires_grad]
-    return ParameterGroups(main, captioner, [p for p in bert if p.requires_grad])
-
-
-def build_optimizer(recipe: Recipe, groups: ParameterGroups) -> torch.optim.Adam:
-    """Adam with betas 0.9/0.999, eps 1e-8 and no decay (MODELS.md section 7); BERT has its own step size."""
-    rate = recipe.optim.learning_rate
-    sections: list[dict[str, Any]] = [{"params": [*groups.main, *groups.captioner], "lr": rate, "initial_lr": rate}]
-    if groups.bert:
-        bert_rate = recipe.optim.bert_learning_rate or rate
-        sections.append({"params": groups.bert, "lr": bert_rate, "initial_lr": bert_rate})
-    return torch.optim.Adam(sections, lr=rate, fused=True)
-
-
 def _build_selfalign(recipe: Recipe) -> SelfAlign | None:
     section = recipe.selfalign
     if not section.enabled or not (section.context_embedding or recipe.loss.context.enabled):
         return None
+    (options,) = options_of(section, SelfAlign, elsewhere=("enabled",))
     return SelfAlign(
         recipe.model.embed_dim,
-        **_options(section, SelfAlign),
+        **options,
         context_first=recipe.host.context_first,
         masked_means=recipe.padding.masked_means,
         masked_batchnorm=recipe.padding.masked_batchnorm,
         masked_keys=recipe.padding.masked_attention,
     )
-
-
-def _options(section: Section, constructor: Callable[..., object]) -> dict[str, Any]:
-    """The keys of a section that a constructor takes; a test checks that no key is left over."""
-    parameters = inspect.signature(constructor).parameters
-    return {key: value for key, value in section if key in parameters}

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-import struct
 import warnings
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +21,7 @@ from torch import Tensor
 
 from selfalign_cli import __version__
 from selfalign_cli.data.atomic import replacing
-from selfalign_cli.errors import CheckpointError, RecipeError
+from selfalign_cli.errors import CheckpointError, RecipeError, blaming
 from selfalign_cli.recipe.load import recipe_from_dict
 from selfalign_cli.recipe.schema import Recipe
 
@@ -38,12 +36,6 @@ KINDS = {
 """What the fields of a checkpoint file are: nothing about a file is taken on trust."""
 
 CONVERT = "copy or train it again; a checkpoint of the published scripts is converted by `selfalign import-checkpoint`"
-
-# What torch and zipfile raise for damaged files, by experiment.
-FAULTS_OF_READING = (
-    *(OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError),
-    *(zipfile.BadZipFile, zlib.error, struct.error, MemoryError, OverflowError, NotImplementedError),
-)
 
 
 @dataclass(frozen=True)
@@ -96,7 +88,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: the file is missing, damaged, of another kind or from a newer version.
     """
-    content = _read(path)
+    with blaming(f"{path} cannot be read as a checkpoint", CONVERT, error=CheckpointError):
+        content = _read(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a selfalign checkpoint", CONVERT)
     if content.get("version") != VERSION:
@@ -141,9 +134,6 @@ def _read(path: Path) -> object:
         raise CheckpointError(
             f"{path} holds Python objects that a selfalign checkpoint never holds; nothing of it was run", CONVERT
         ) from fault
-    except FAULTS_OF_READING as fault:
-        reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else "it is damaged"
-        raise CheckpointError(f"{path} cannot be read as a checkpoint: {reason}", CONVERT) from fault
 
 
 def hash_of_state(state: Mapping[str, Tensor]) -> str:

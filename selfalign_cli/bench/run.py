@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from selfalign_cli.assembly.loading import choose_device
+from selfalign_cli.assembly.device import choose_device
 from selfalign_cli.bench import chunks, convert, losses, ranking, search, startup, train
 from selfalign_cli.bench.machine import describe, measure_rates
 from selfalign_cli.bench.measure import Setting

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from selfalign_cli.assembly.checkpoint import Checkpoint, save_checkpoint
-from selfalign_cli.assembly.loading import language_of_recipe
+from selfalign_cli.assembly.language import language_of_recipe
 from selfalign_cli.bench.machine import Rates
 from selfalign_cli.bench.measure import Setting, Work, alternate
 from selfalign_cli.bench.report import Line

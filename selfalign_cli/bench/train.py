@@ -22,17 +22,19 @@ from selfalign_cli.bench.plain import step as plain
 from selfalign_cli.bench.report import MIB, Line
 from selfalign_cli.data.features.file import FeatureFile
 from selfalign_cli.data.pairs import collate_images
-from selfalign_cli.encodings import ImageBatch, PairBatch, TextBatch
-from selfalign_cli.losses.captioning import captioning_loss
-from selfalign_cli.losses.context import context_alignment_loss
-from selfalign_cli.losses.diversity import diversity_loss
-from selfalign_cli.losses.ranking import hinge_loss
-from selfalign_cli.models.parts.captioner import caption_targets
+from selfalign_cli.encodings import EncodedBatch, ImageBatch, PairBatch, TextBatch
 from selfalign_cli.models.retrieval import RetrievalModel
-from selfalign_cli.similarity import similarity
 from selfalign_cli.training.step import clip_gradients
 
 CLIP = 2.0
+PARTS = {
+    "ranking": "ranking loss",
+    "concept": "concept loss",
+    "context_text": "context losses",
+    "diversity": "diversity loss",
+    "captioning": "caption generator",
+}
+"""Names of the terms among the parts of a step."""
 FILES = ("features", "boxes", "size")
 """What the plain step reads of pictures: float32 files of these names, as far as the model needs them."""
 Measured = tuple[dict[str, object], list[Line]]
@@ -142,7 +144,7 @@ def train_step(trained: Trained, batch: PairBatch, mark: plain.Mark) -> dict[str
     trained.optimizer.zero_grad(set_to_none=True)
     terms["total"].backward()  # type: ignore[no-untyped-call]
     mark("backward")
-    clip_gradients(trained.groups, CLIP, captioner_twice=False)
+    clip_gradients(trained.groups, CLIP)
     trained.optimizer.step()
     mark("optimizer")
     return terms
@@ -150,43 +152,16 @@ def train_step(trained: Trained, batch: PairBatch, mark: plain.Mark) -> dict[str
 
 def _terms(trained: Trained, batch: PairBatch, mark: plain.Mark) -> dict[str, Tensor]:
     """Every term of the loss."""
-    model, objective = trained.model, trained.objective
-    assert objective.concept is not None
-    images = model.encode_image(batch.images)
+    images = trained.model.encode_image(batch.images)
     mark("picture encoder")
-    texts = model.encode_text(_with_states(model, batch.texts, mark))
+    texts = trained.model.encode_text(_with_states(trained.model, batch.texts, mark))
     mark("text encoder")
-    same = torch.eq(batch.images.index.unsqueeze(0), batch.images.index.unsqueeze(1))
-    scores = similarity(images.vectors, texts.vectors)
-    terms = {"ranking": hinge_loss(scores, margin=objective.ranking.margin, mode="hardest", same=same)}
-    mark("ranking loss")
-    terms["concept"] = objective.concept(images.host.concepts, images.host.mask, texts.host.concepts, texts.host.mask)
-    mark("concept loss")
-    assert images.context is not None
-    assert texts.context is not None
-    for name, guide, keys, temperature in (
-        ("context_image", texts.context.guide, images.context, objective.context.image_temperature),
-        ("context_text", images.context.guide, texts.context, objective.context.text_temperature),
-    ):
-        terms[name] = context_alignment_loss(
-            guide,
-            keys.locals,
-            temperature=temperature,
-            negatives=objective.context.negatives,
-            mask=keys.mask,
-            same=same,
-        )
-    mark("context losses")
-    if images.host.view_logits is not None:
-        terms["diversity"] = diversity_loss(images.host.view_logits, images.host.mask)
-        mark("diversity loss")
-    if objective.captioner is not None:
-        assert images.host.regions is not None
-        labels = caption_targets(batch.texts.ids, batch.texts.lengths, objective.captioner.max_len)
-        predictions = objective.captioner(images.host.regions, images.host.mask, *labels)
-        terms["captioning"] = captioning_loss(*predictions, captions=len(batch.captions))
-        mark("caption generator")
-    return objective.with_total(terms)
+    encoded, terms = EncodedBatch(images, texts, batch), {}
+    for name, term in trained.objective.terms.items():
+        terms[name] = term.value(encoded.read(term.reads.values()), pairs=len(batch.captions))
+        if name != "context_image":  # timed with the term after it
+            mark(PARTS[name])
+    return trained.objective.with_total(terms)
 
 
 def _with_states(model: RetrievalModel, texts: TextBatch, mark: plain.Mark) -> TextBatch:

@@ -80,7 +80,7 @@ def build_vocab(
     """
     from selfalign_cli.data.atomic import refuse_existing
     from selfalign_cli.data.text.captions import read_vocabulary_captions
-    from selfalign_cli.data.text.foreign_vocab import is_foreign_vocabulary
+    from selfalign_cli.published.vocabulary import is_foreign_vocabulary
 
     refuse_existing(out, overwrite, captions)
     _check_unused(kind, {"--tokenizer": tokenizer, "--lowercase": lowercase}, {"--size": size})
@@ -133,7 +133,7 @@ def _import_words(
     sources: list[Path], out: Path, counting: bool, tokenizer: str, lowercase: str, overwrite: bool
 ) -> list[list[str]]:
     """Take over a vocabulary of another program as it is."""
-    from selfalign_cli.data.text.foreign_vocab import is_foreign_vocabulary, read_foreign_vocabulary
+    from selfalign_cli.published.vocabulary import is_foreign_vocabulary, read_foreign_vocabulary
 
     if counting or len(sources) > 1:
         name = next(filter(is_foreign_vocabulary, sources))

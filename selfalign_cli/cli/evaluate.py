@@ -74,9 +74,10 @@ def evaluate(
     for option, given, needs in (("--ranks", ranks, as_json), ("--trec-depth", trec_depth is not None, trec)):
         if given and not needs:
             raise RecipeError(f"{option} needs {'--json' if option == '--ranks' else '--trec'} beside it")
-    paths, shares = checkpoints or [newest_checkpoint()], _numbers(weights)
+    paths, parsed = checkpoints or [newest_checkpoint()], _numbers(weights)
     from selfalign_cli.data.atomic import refuse_existing
     from selfalign_cli.scoring.eccv import open_metrics, with_eccv
+    from selfalign_cli.scoring.embed import EncodingOptions
     from selfalign_cli.scoring.evaluate import score_files
     from selfalign_cli.scoring.query_files import TREC_FILES, write_details, write_trec
 
@@ -84,17 +85,9 @@ def evaluate(
     for out in written:
         refuse_existing(out, overwrite, paths)
     metrics = open_metrics() if eccv else None
+    options = EncodingOptions(split, data, batch_size, compat)
     scored = score_files(
-        paths,
-        data=data,
-        split=split,
-        folds=folds,
-        batch_size=batch_size,
-        compat=compat,
-        weights=shares,
-        device=device,
-        written=written,
-        say=show_message,
+        paths, options, folds=folds, weights=parsed, device=device, written=written, notify=show_message
     )
     if not is_first():
         return

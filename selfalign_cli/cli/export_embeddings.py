@@ -42,17 +42,9 @@ def export_embeddings(
     Example: selfalign export-embeddings runs/vsrn_f30k/best.ckpt --out f30k_test.h5
     """
     taken = checkpoint or newest_checkpoint()
+    from selfalign_cli.scoring.embed import EncodingOptions
     from selfalign_cli.scoring.export import export_embeddings as export
 
-    export(
-        taken,
-        out,
-        split=split,
-        data=data,
-        batch_size=batch_size,
-        compat=compat,
-        device=device,
-        overwrite=overwrite,
-        say=show_message,
-    )
+    options = EncodingOptions(split, data, batch_size, compat)
+    export(taken, out, options, device=device, overwrite=overwrite, notify=show_message)
     show_message(f"wrote {out}")

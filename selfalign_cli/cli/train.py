@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from selfalign_cli.cli.interrupts import no_lost_interrupt
 from selfalign_cli.cli.options import DeviceOpt, RecipeArg, ResumeOpt, SetOpt
 from selfalign_cli.cli.training_view import TrainingView
+from selfalign_cli.signals import no_lost_interrupt
 
 
 def train(recipe: RecipeArg, overrides: SetOpt = None, resume: ResumeOpt = False, device: DeviceOpt = "auto") -> None:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from selfalign_cli.data.atomic import refuse_existing
+from selfalign_cli.data.features.layout import starts_as_hdf5
+from selfalign_cli.data.features.output import remove_abandoned
 from selfalign_cli.data.features.records import ConversionPlan
 from selfalign_cli.data.features.writer import Precision, write_feature_file
 from selfalign_cli.data.formats import plan_conversion
+from selfalign_cli.data.formats.pictures import named
+from selfalign_cli.data.progress import Progress, no_progress
+from selfalign_cli.data.sandbox import run_in_child
 from selfalign_cli.errors import DataError
-
-Advance = Callable[[int], None]
-Progress = Callable[[str, int], AbstractContextManager[Advance]]
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,6 @@ class Conversion:
         return asdict(self)
 
 
-@contextmanager
-def no_progress(description: str, total: int) -> Iterator[Advance]:
-    """Show nothing."""
-    yield lambda count: None
-
-
 def convert_to_feature_file(
     sources: Sequence[Path],
     out: Path,
@@ -68,7 +64,7 @@ def convert_to_feature_file(
     skip_uncaptioned: bool = False,
     progress: Progress = no_progress,
 ) -> Conversion:
-    """Convert sources to one feature file, streaming.
+    """Convert sources to one feature file, streaming; in a child process where the HDF5 library reads them.
 
     Args:
         sources: files or folders of one format.
@@ -85,6 +81,38 @@ def convert_to_feature_file(
         DataError: a source is faulty, `out` exists already, or its disk has no room for it.
         RunError: the disk became full, or a source was changed meanwhile.
     """
+    work = partial(
+        _convert,
+        sources,
+        out,
+        format=format,
+        captions=captions,
+        splits=splits,
+        dtype=dtype,
+        overwrite=overwrite,
+        skip_uncaptioned=skip_uncaptioned,
+    )
+    if not any(map(starts_as_hdf5, sources)):
+        return work(progress)
+    try:
+        return run_in_child(work, source=named(sources), progress=progress)
+    except BaseException:
+        remove_abandoned(out)
+        raise
+
+
+def _convert(
+    sources: Sequence[Path],
+    out: Path,
+    progress: Progress,
+    *,
+    format: str,
+    captions: Path | None,
+    splits: Sequence[str],
+    dtype: Precision,
+    overwrite: bool,
+    skip_uncaptioned: bool,
+) -> Conversion:
     refuse_existing(out, overwrite)
     plan = plan_conversion(sources, captions, format, splits, skip_unknown=skip_uncaptioned)
     _require_room(out, plan, dtype)

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from selfalign_cli.errors import DataError
+from selfalign_cli.errors import DataError, blaming
 
 StandIns = Mapping[str, Callable[..., object]]
 """`module.name` as it stands in the file → what is called in its place."""
@@ -45,13 +45,9 @@ def load_restricted(
         DataError: it asks for another name (which is told), or is no whole pickle.
     """
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
-    try:
+    # A faulty pickle can fail in any way an opcode or a stand-in can.
+    with blaming(f"{what} is not a whole pickle", "the file is damaged; fetch it again", catch=(Exception,)):
         return _Unpickler(stream, dict(allowed or {}), what, encoding).load()
-    except DataError:
-        raise
-    except Exception as fault:  # a faulty pickle can fail in any way an opcode or a stand-in can
-        reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
-        raise DataError(f"{what} is not a whole pickle: {reason}", "the file is damaged; fetch it again") from fault
 
 
 def names_in_pickle(stream: BinaryIO) -> Iterator[str]:

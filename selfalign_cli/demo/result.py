@@ -10,10 +10,12 @@ from statistics import fmean, stdev
 from typing import Any
 
 from selfalign_cli.demo.arms import EQUAL_TIME, SELFALIGN, Arm, Contrast, contrasts
+from selfalign_cli.metrics.cutoffs import DIRECTIONS, RECALL_TITLES, RECALLS
 from selfalign_cli.metrics.seeds import student_interval
 
-METRICS = ("i2t.r1", "i2t.r5", "i2t.r10", "t2i.r1", "t2i.r5", "t2i.r10", "rsum")
-HEADER = ("test", "i→t R@1", "R@5", "R@10", "t→i R@1", "R@5", "R@10", "rsum", "epochs", "time")
+METRICS = (*(f"{direction}.{name}" for direction in DIRECTIONS for name in RECALLS), "rsum")
+_FIRST, *_FURTHER = RECALL_TITLES
+HEADER = ("test", f"i→t {_FIRST}", *_FURTHER, f"t→i {_FIRST}", *_FURTHER, "rsum", "epochs", "time")
 DIFFERENCE_METRICS = ("i2t.r1", "t2i.r1", "rsum")
 DIFFERENCE_HEADER = ("difference", "i→t R@1", "t→i R@1", "rsum")
 

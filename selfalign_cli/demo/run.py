@@ -15,13 +15,15 @@ from selfalign_cli.demo.arms import ABLATIONS, ARMS, Arm, arm_recipe
 from selfalign_cli.demo.result import ArmResult, DemoResult, training_seconds
 from selfalign_cli.demo.world import World, claim_folder, make_world
 from selfalign_cli.errors import RecipeError
+from selfalign_cli.metrics.cutoffs import RECALLS
 from selfalign_cli.metrics.report import RetrievalReport
 from selfalign_cli.recipe.hashes import recipe_hash
 from selfalign_cli.recipe.load import load_recipe
 from selfalign_cli.recipe.schema import Recipe
-from selfalign_cli.scoring.evaluate import evaluate_files
+from selfalign_cli.scoring.embed import EncodingOptions
+from selfalign_cli.scoring.evaluate import score_files
 from selfalign_cli.scoring.export import export_embeddings
-from selfalign_cli.training.interrupt import RunInterrupted
+from selfalign_cli.signals import RunInterrupted
 from selfalign_cli.training.run_folder import RunFolder, versions
 from selfalign_cli.training.train import train_recipe
 from selfalign_cli.training.trainer import TrainingView
@@ -129,8 +131,9 @@ def _score(out: Path, arm: Arm, recipe: Recipe, world: World) -> ArmResult:
     name = folder.path.name
     embeddings, details = out / "embeddings" / f"{name}.h5", out / "results" / f"{name}.json"
     embeddings.parent.mkdir(exist_ok=True)
-    export_embeddings(folder.best, embeddings, data=world.features, device=DEVICE, overwrite=True)
-    report = evaluate_files([embeddings], device=DEVICE)
+    options = EncodingOptions(data=world.features)
+    export_embeddings(folder.best, embeddings, options, device=DEVICE, overwrite=True)
+    report = score_files([embeddings], device=DEVICE).report
     with replacing(details) as temporary:
         temporary.write_text(json.dumps(report.to_json(ranks=True)) + "\n", encoding="utf-8")
     best = load_checkpoint(folder.best)
@@ -141,7 +144,7 @@ def _score(out: Path, arm: Arm, recipe: Recipe, world: World) -> ArmResult:
         best_epoch=best.epoch,
         dev_rsum=best.scores["rsum"],
         seconds=training_seconds(folder.path / "metrics.jsonl"),
-        scores=_scores(report),
+        scores=scores_of(report),
         recipe=recipe_hash(recipe),
         signature=report.signature,
         checkpoint=str(folder.best.relative_to(out)),
@@ -149,11 +152,8 @@ def _score(out: Path, arm: Arm, recipe: Recipe, world: World) -> ArmResult:
     )
 
 
-def _scores(report: RetrievalReport) -> dict[str, float]:
-    """The six recalls and their sum, in percent, by the names that `selfalign compare` uses."""
-    recalls = {
-        f"{direction}.{name}": float(getattr(getattr(report, direction), name))
-        for direction in ("i2t", "t2i")
-        for name in ("r1", "r5", "r10")
-    }
+def scores_of(report: RetrievalReport) -> dict[str, float]:
+    """All recalls and `rsum`, in percent, by the names that `selfalign compare` uses."""
+    directions = {"i2t": report.i2t, "t2i": report.t2i}
+    recalls = {f"{direction}.{name}": scores[name] for direction, scores in directions.items() for name in RECALLS}
     return {**recalls, "rsum": report.rsum}

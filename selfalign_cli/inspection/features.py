@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from selfalign_cli.data.convert import Progress, no_progress
 from selfalign_cli.data.features.checks import check_record
 from selfalign_cli.data.features.digest import ContentDigest
 from selfalign_cli.data.features.file import FeatureFile
 from selfalign_cli.data.features.records import ImageRecord
-from selfalign_cli.data.text.foreign_vocab import PICKLE_MARK, is_foreign_vocabulary, read_foreign_vocabulary
+from selfalign_cli.data.progress import Progress, no_progress
 from selfalign_cli.data.text.vocab import Vocabulary
 from selfalign_cli.errors import DataError
+from selfalign_cli.published.vocabulary import PICKLE_MARK, is_foreign_vocabulary, read_foreign_vocabulary
 
 SHOWN_FAULTS = 20
 SHOWN_IDS = 3

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import struct
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,13 +12,12 @@ import h5py
 import numpy as np
 import torch
 
-from selfalign_cli.assembly.build import build_model
 from selfalign_cli.assembly.checkpoint import Checkpoint, load_checkpoint, weight_faults
-from selfalign_cli.assembly.loading import language_of_checkpoint
-from selfalign_cli.data.convert import Progress, no_progress
+from selfalign_cli.assembly.retriever import untrained_model
 from selfalign_cli.data.features.layout import starts_as_hdf5
+from selfalign_cli.data.progress import Progress, no_progress
 from selfalign_cli.encodings import RetrievalVectors
-from selfalign_cli.errors import CheckpointError, DataError, SelfAlignError
+from selfalign_cli.errors import LIBRARY_ERRORS, CheckpointError, DataError, SelfAlignError
 from selfalign_cli.inspection.features import SHOWN_FAULTS, SHOWN_IDS, inspect_feature_file, inspect_vocabulary
 from selfalign_cli.metrics.score_blocks import require_finite
 from selfalign_cli.published.checkpoint import read_published_checkpoint
@@ -207,16 +205,12 @@ def _held_against_its_model(checkpoint: Checkpoint) -> tuple[int | None, int, li
     state = checkpoint.model
     try:
         with torch.device("meta"):
-            language = language_of_checkpoint(checkpoint)
-            tokens = len(language.captions)
-            model = build_model(
-                checkpoint.recipe, feature_dim=checkpoint.feature_dim, vocab_size=tokens, bert=language.bert
-            )
+            language, model = untrained_model(checkpoint)
     except SelfAlignError as fault:
         stored = sum(value.numel() for value in state.values() if isinstance(value, torch.Tensor))
         return None, stored, [fault.message]
     parameters = sum(weight.numel() for weight in model.parameters())
-    return tokens, parameters, weight_faults(model.state_dict(), state)
+    return len(language.captions), parameters, weight_faults(model.state_dict(), state)
 
 
 def _embedding_faults(file: EmbeddingFile) -> list[str]:
@@ -227,7 +221,7 @@ def _embedding_faults(file: EmbeddingFile) -> list[str]:
     ]
     counts = torch.bincount(file.image_of_caption, minlength=len(file.images.pooled))
     without = (counts == 0).nonzero()
-    if len(without):
+    if len(without) and len(file.image_of_caption):  # pictures alone are no fault: they can be searched
         faults.append(f"{len(without):,} pictures have no caption, the first is picture row {int(without[0])}")
     for kind, ids in (("picture", file.image_ids), ("caption", file.caption_ids)):
         twice = 0 if ids is None else len(ids) - len(set(ids))
@@ -258,7 +252,7 @@ def _holds_embeddings(path: Path) -> bool:
     try:
         with h5py.File(path, "r") as file:
             return any(name in file for name in EMBEDDING_NAMES) and "features" not in file
-    except (OSError, RuntimeError, KeyError, ValueError):
+    except LIBRARY_ERRORS:
         return False  # the reader of feature files says what is wrong
 
 
@@ -275,5 +269,5 @@ def _holds_arrays(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith(".npy") for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, struct.error):
+    except LIBRARY_ERRORS:
         return path.suffix.lower() == ".npz"

@@ -7,7 +7,31 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from selfalign_cli.losses.negatives import same_picture
+
 OWN_LOGIT = -10.0  # Reference: own logits become this constant in the released negative list (M6)
+
+
+def context_loss(
+    guide: Tensor,
+    locals_: Tensor,
+    mask: Tensor,
+    index: Tensor | None = None,
+    *,
+    temperature: float,
+    negatives: int | None,
+    exclude_own: bool,
+) -> Tensor:
+    """`context_alignment_loss` with (B,) `index`, which picture a pair shows; None: all pairs are negatives (M7)."""
+    return context_alignment_loss(
+        guide,
+        locals_,
+        temperature=temperature,
+        negatives=negatives,
+        mask=mask,
+        exclude_own=exclude_own,
+        same=same_picture(index),
+    )
 
 
 def context_alignment_loss(

@@ -1,183 +1,131 @@
-"""The whole training loss on one screen: every term, its weight, its name in the log (MODELS.md 2.4 and 3.4)."""
+"""The training loss as a list of terms; which they are stands in `assembly.objective`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from selfalign_cli.encodings import ContextEncoding, Encoding, PairBatch
-from selfalign_cli.losses.captioning import captioning_loss
-from selfalign_cli.losses.concept import ConceptAlignment
-from selfalign_cli.losses.context import context_alignment_loss
-from selfalign_cli.losses.diversity import diversity_loss
-from selfalign_cli.losses.ranking import HingeMode, hinge_loss
-from selfalign_cli.models.parts.captioner import CaptionGenerator, caption_targets
-from selfalign_cli.similarity import similarity
+from selfalign_cli.encodings import EncodedBatch, Encoding, PairBatch
 
 
 @dataclass(frozen=True)
-class LossWeights:
-    """Factors of the terms in the total; 0 leaves a term out altogether.
+class Term:
+    """One term of the loss. It gets the tensors it names and no others.
 
     Attributes:
-        concept: on the concept loss.
-        context: on the mean of both context losses.
-        captioning: on the caption generator's loss.
-        diversity: on the view penalty.
+        name: in the log.
+        weight: factor in the total; 0 leaves the term out, with what it trains in its start state.
+        weight_key: recipe key of the weight; None where there is none.
+        function: tensors and settings -> a scalar.
+        reads: paths of the tensors, as `EncodedBatch.read` takes them, by the arguments of `function`.
+        settings: its other arguments.
+        warmup: settings that differ in the warm-up epochs.
+        of_each_pair: a sum over pairs of what each has alone, divided by the argument `pairs`: it may then be computed
+            for some pairs at a time. Otherwise the function sees the whole batch, wherever that was encoded.
     """
 
-    concept: float = 0.0
-    context: float = 0.0
-    captioning: float = 0.0
-    diversity: float = 0.0
+    name: str
+    weight: float
+    weight_key: str | None
+    function: Callable[..., Tensor]
+    reads: Mapping[str, str]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    warmup: Mapping[str, Any] = field(default_factory=dict)
+    of_each_pair: bool = False
 
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """What it trains, by name in checkpoints: its function under its own name, settings under theirs."""
+        named = {self.name: self.function, **self.settings}
+        return {name: value for name, value in named.items() if isinstance(value, nn.Module)}
 
-@dataclass(frozen=True)
-class RankingOptions:
-    """How the hinge is taken; see `hinge_loss` and `similarity`."""
+    def value(self, tensors: Mapping[str, Tensor], *, pairs: int | None = None, warmup: bool = False) -> Tensor:
+        """Compute the term, unweighted.
 
-    margin: float = 0.2
-    hardest_negative: bool = True
-    similarity: Literal["dot", "order"] = "dot"
-    reduction: Literal["sum", "mean"] = "sum"
-
-
-@dataclass(frozen=True)
-class ContextOptions:
-    """How the context losses are taken; see `context_alignment_loss`."""
-
-    image_temperature: float = 0.7
-    text_temperature: float = 0.7
-    negatives: int | None = 512
-    exclude_own: bool = True
+        Args:
+            tensors: by path, those that the term reads among them.
+            pairs: number of pairs in the whole batch, for a term of each pair.
+            warmup: in the warm-up epochs.
+        """
+        settings = {**self.settings, **(self.warmup if warmup else {})}
+        if self.of_each_pair:
+            settings["pairs"] = pairs
+        return self.function(**{name: tensors[path] for name, path in self.reads.items()}, **settings)
 
 
 class Objective(nn.Module):
-    """Ranking hinge, plus the weighted terms that are switched on. Holds what only training needs.
+    """The weighted sum of some terms. Holds what only training needs.
 
     Args:
-        weights: factors of the terms.
-        ranking, context: options of these terms.
-        concept: prototypes and their loss, or None.
-        captioner: VSRN's caption generator, or None.
-        same_image_negatives: captions of one picture count as each other's negatives (M7).
-        diversity_reduction: sum over the batch as published, or mean (M12).
+        terms: in the order in which they are logged and added up, those of each pair after the others.
+
+    Attributes:
+        terms: those with a weight, by name.
     """
 
-    def __init__(
-        self,
-        weights: LossWeights,
-        *,
-        ranking: RankingOptions,
-        context: ContextOptions,
-        concept: ConceptAlignment | None,
-        captioner: CaptionGenerator | None,
-        same_image_negatives: bool = False,
-        diversity_reduction: Literal["sum", "mean"] = "sum",
-    ) -> None:
+    def __init__(self, terms: Sequence[Term]) -> None:
         super().__init__()
-        self.weights = weights
-        self.ranking = ranking
-        self.context = context
-        self.concept = concept
-        self.captioner = captioner
-        self.same_image_negatives = same_image_negatives
-        self.diversity_reduction: Literal["sum", "mean"] = diversity_reduction
+        self.terms = {term.name: term for term in terms if term.weight}
+        if len({term.name for term in terms}) < len(terms):
+            raise ValueError(f"two terms of one name: {[term.name for term in terms]}")
+        for name, module in (item for term in terms for item in term.modules.items()):
+            if getattr(self, name, module) is not module:
+                raise ValueError(f"two modules of one name in a checkpoint: {name}")
+            self.add_module(name, module)
+        if set(self._parameters_of(of_each_pair=False)) & set(self._parameters_of(of_each_pair=True)):
+            raise ValueError("a term of each pair shares parameters with one among pairs")
 
     def forward(self, images: Encoding, texts: Encoding, batch: PairBatch, *, warmup: bool) -> dict[str, Tensor]:
         """Compute every term, unweighted, and their weighted sum under the name `total`.
 
         Args:
             images, texts: the encoded sides of the batch.
-            batch: the batch itself, for picture identities and caption ids.
-            warmup: take the mean violation in place of the hardest.
+            batch: the batch itself.
+            warmup: in the warm-up epochs.
         """
-        terms = self.among_pairs(images, texts, batch.images.index, warmup=warmup)
-        return self.with_total({**terms, **self.of_each_pair(images, batch, pairs=len(batch.captions))})
+        encoded = EncodedBatch(images, texts, batch)
+        terms = self.among_pairs(encoded.read(self.reads_among_pairs), warmup=warmup)
+        own = self.of_each_pair(encoded.read(self.reads_of_each_pair), pairs=len(batch.captions), warmup=warmup)
+        return self.with_total({**terms, **own})
 
-    def among_pairs(self, images: Encoding, texts: Encoding, index: Tensor, *, warmup: bool) -> dict[str, Tensor]:
-        """The terms that hold pairs against each other, or add up over them at little cost.
+    def among_pairs(self, tensors: Mapping[str, Tensor], *, warmup: bool) -> dict[str, Tensor]:
+        """The terms that need the whole batch, as scalars by name, from `reads_among_pairs` of all its pairs."""
+        return {term.name: term.value(tensors, warmup=warmup) for term in self._terms(of_each_pair=False)}
 
-        Args:
-            images, texts: both sides of the whole batch; `host.states` and `host.regions` are not read.
-            index: (B,) which picture a pair shows.
-            warmup: take the mean violation in place of the hardest.
-
-        Returns:
-            Scalars by name.
-        """
-        same = self._same_picture(index)
-        terms = {"ranking": self._ranking(images, texts, same, warmup)}
-        if self.weights.concept and self.concept is not None:
-            terms["concept"] = self.concept(
-                images.host.concepts, images.host.mask, texts.host.concepts, texts.host.mask
-            )
-        if self.weights.context and images.context is not None and texts.context is not None:
-            terms.update(self._context(images.context, texts.context, same))
-        if self.weights.diversity and images.host.view_logits is not None:
-            terms["diversity"] = diversity_loss(
-                images.host.view_logits, images.host.mask, reduction=self.diversity_reduction
-            )
-        return terms
-
-    def of_each_pair(self, images: Encoding, batch: PairBatch, *, pairs: int) -> dict[str, Tensor]:
-        """The term that looks at one pair at a time: `batch` may be a part of a whole batch of `pairs` pairs.
-
-        Args:
-            images: the encoded pictures of `batch`; `host.regions` is (B, R, D).
-            batch: B pairs, for their caption ids.
-            pairs: number that the sum over pairs is divided by.
-
-        Returns:
-            `captioning`, a scalar, or nothing where there is no caption generator.
-        """
-        if not self.weights.captioning or self.captioner is None or images.host.regions is None:
-            return {}
-        labels = caption_targets(batch.texts.ids, batch.texts.lengths, self.captioner.max_len)
-        predictions = self.captioner(images.host.regions, images.host.mask, *labels)
-        return {"captioning": captioning_loss(*predictions, captions=pairs)}
+    def of_each_pair(self, tensors: Mapping[str, Tensor], *, pairs: int, warmup: bool) -> dict[str, Tensor]:
+        """The terms of single pairs, as scalars by name, from `reads_of_each_pair` of some of `pairs` pairs."""
+        return {term.name: term.value(tensors, pairs=pairs, warmup=warmup) for term in self._terms(of_each_pair=True)}
 
     def with_total(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         """Add the weighted sum of some scalar terms, under the name `total`: a scalar too."""
-        factors = {
-            "ranking": 1.0,
-            "concept": self.weights.concept,
-            "context_image": self.weights.context / 2,
-            "context_text": self.weights.context / 2,
-            "captioning": self.weights.captioning,
-            "diversity": self.weights.diversity,
-        }
-        total = torch.stack([factors[name] * term for name, term in terms.items()]).sum()
+        total = torch.stack([self.terms[name].weight * term for name, term in terms.items()]).sum()
         return {**terms, "total": total}
 
-    def _context(self, image: ContextEncoding, text: ContextEncoding, same: Tensor | None) -> dict[str, Tensor]:
-        """The context losses of both sides: the guide of one, the locals of the other."""
-        sides = {
-            "context_image": (text.guide, image, self.context.image_temperature),
-            "context_text": (image.guide, text, self.context.text_temperature),
-        }
-        return {
-            name: context_alignment_loss(
-                guide,
-                key.locals,
-                temperature=temperature,
-                negatives=self.context.negatives,
-                mask=key.mask,
-                exclude_own=self.context.exclude_own,
-                same=same,
-            )
-            for name, (guide, key, temperature) in sides.items()
-        }
+    @property
+    def reads_among_pairs(self) -> list[str]:
+        """Paths of all tensors of the whole batch that some term reads."""
+        return self._reads(of_each_pair=False)
 
-    def _ranking(self, images: Encoding, texts: Encoding, same: Tensor | None, warmup: bool) -> Tensor:
-        scores = similarity(images.vectors, texts.vectors, self.ranking.similarity)
-        mode: HingeMode = "hardest" if self.ranking.hardest_negative else "sum"
-        loss = hinge_loss(scores, margin=self.ranking.margin, mode="mean" if warmup else mode, same=same)
-        return loss if self.ranking.reduction == "sum" else loss / len(scores)
+    @property
+    def reads_of_each_pair(self) -> list[str]:
+        """Paths of all tensors that some term reads pair by pair."""
+        return self._reads(of_each_pair=True)
 
-    def _same_picture(self, index: Tensor) -> Tensor | None:
-        """(B, B) bool, True where two pairs show the same picture; None when such pairs are negatives too."""
-        return None if self.same_image_negatives else torch.eq(index.unsqueeze(0), index.unsqueeze(1))
+    def parameters_among_pairs(self) -> Iterator[nn.Parameter]:
+        """Parameters whose gradient, wherever it is computed, is that of the whole batch."""
+        return self._parameters_of(of_each_pair=False)
+
+    def _parameters_of(self, *, of_each_pair: bool) -> Iterator[nn.Parameter]:
+        modules = (module for term in self._terms(of_each_pair=of_each_pair) for module in term.modules.values())
+        return (parameter for module in modules for parameter in module.parameters())
+
+    def _reads(self, *, of_each_pair: bool) -> list[str]:
+        paths = (path for term in self._terms(of_each_pair=of_each_pair) for path in term.reads.values())
+        return list(dict.fromkeys(paths))
+
+    def _terms(self, *, of_each_pair: bool) -> list[Term]:
+        return [term for term in self.terms.values() if term.of_each_pair == of_each_pair]

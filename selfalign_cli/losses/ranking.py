@@ -7,7 +7,40 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from selfalign_cli.encodings import RetrievalVectors
+from selfalign_cli.losses.negatives import same_picture
+from selfalign_cli.similarity import Similarity
+from selfalign_cli.similarity import similarity as scores_of
+
 HingeMode = Literal["hardest", "sum", "mean"]
+
+
+def ranking_loss(
+    image_pooled: Tensor,
+    image_shared: Tensor,
+    text_pooled: Tensor,
+    text_shared: Tensor,
+    index: Tensor | None = None,
+    *,
+    margin: float,
+    mode: HingeMode,
+    similarity: Similarity,
+    reduction: Literal["sum", "mean"],
+) -> Tensor:
+    """The hinge on the scores of a batch; see `hinge_loss` and `similarity`.
+
+    Args:
+        image_pooled, image_shared: retrieval vectors of the pictures, (B, V, D) and (B, C).
+        text_pooled, text_shared: those of the captions, (B, D) and (B, C).
+        index: (B,) which picture a pair shows; captions of the same one are no negatives. None: they are (M7).
+        margin, mode: of the hinge.
+        similarity: how a picture and a caption are scored.
+        reduction: sum over the batch as published, or mean (M12).
+    """
+    images, texts = RetrievalVectors(image_pooled, image_shared), RetrievalVectors(text_pooled, text_shared)
+    scores = scores_of(images, texts, similarity)
+    loss = hinge_loss(scores, margin=margin, mode=mode, same=same_picture(index))
+    return loss if reduction == "sum" else loss / len(scores)
 
 
 def hinge_loss(similarity: Tensor, *, margin: float, mode: HingeMode, same: Tensor | None = None) -> Tensor:

@@ -14,13 +14,14 @@ import numpy.typing as npt
 from torch import Tensor
 
 from selfalign_cli.errors import DataError
+from selfalign_cli.metrics.cutoffs import CUTOFFS, DIRECTIONS, RECALLS, RSUM_CUTOFFS, recall_name
 from selfalign_cli.metrics.ranks import Ranks
 
 Array = npt.NDArray[np.float64]
 
-PER_DIRECTION = ("r1", "r5", "r10", "mean_rank", "mrr")
-METRICS = (*(f"i2t.{name}" for name in PER_DIRECTION), *(f"t2i.{name}" for name in PER_DIRECTION), "rsum")
-"""What intervals are made for, in the order of the columns below; recalls in percent, ranks 1-based."""
+PER_DIRECTION = (*RECALLS, "mean_rank", "mrr")
+METRICS = (*(f"{direction}.{name}" for direction in DIRECTIONS for name in PER_DIRECTION), "rsum")
+"""What intervals are made for; recalls in percent, ranks 1-based."""
 
 DRAWN_AT_ONCE = 1 << 22
 """Picture numbers drawn at once (32 MiB)."""
@@ -58,7 +59,7 @@ def intervals(
     """Percentile bootstrap interval of every metric.
 
     Args:
-        ranks: of all queries; of folds, those joined (an interval of the pooled queries, not of the mean of folds).
+        ranks: of all queries; of folds, those pooled by `joined_ranks`, which gives no interval of the mean of folds.
         resamples: how many draws of pictures.
         seed: of the draws; the same seed gives the same intervals.
         level: share of the draws inside.
@@ -66,9 +67,8 @@ def intervals(
     Returns:
         For each name of `METRICS`, lower and upper end.
     """
-    draws = _draws(_sums(ranks), resamples, seed)
-    low, high = _ends(draws, level)
-    return {name: (float(low[i]), float(high[i])) for i, name in enumerate(METRICS)}
+    draws = _sums_of(ranks).drawn(resamples, seed)
+    return {name: _ends(draws[name], level) for name in METRICS}
 
 
 def paired_difference(
@@ -99,42 +99,71 @@ def paired_difference(
             ", or captions that belong to other pictures",
             "compare results of the same split of the same data",
         )
-    sums = [_sums(ranks) for ranks in (first, second)]
-    low, high = _ends(_draws(sums[1], resamples, seed) - _draws(sums[0], resamples, seed), level)
-    values = [_metrics(part.sum(axis=0, keepdims=True))[0] for part in sums]
+    sums = _sums_of(first), _sums_of(second)
+    value, other = (part.whole() for part in sums)
+    draws, others = (part.drawn(resamples, seed) for part in sums)
     return [
-        Difference(name, float(a), float(b), float(b - a), float(low[i]), float(high[i]))
-        for i, (name, a, b) in enumerate(zip(METRICS, *values, strict=True))
+        Difference(
+            name,
+            float(value[name]),
+            float(other[name]),
+            float(other[name] - value[name]),
+            *_ends(others[name] - draws[name], level),
+        )
+        for name in METRICS
     ]
 
 
-def _sums(ranks: Ranks) -> Array:
-    """(N, 12) per picture: five sums over its one picture query, a 1, five sums over its captions, their number."""
-    images = len(ranks.i2t_rank)
-    of_captions = np.zeros((images, len(PER_DIRECTION) + 1))
-    np.add.at(of_captions, ranks.image_of_caption.numpy(), _terms(ranks.t2i_rank))
-    return np.concatenate([_terms(ranks.i2t_rank), of_captions], axis=1)
+@dataclass(frozen=True)
+class _Sums:
+    """What each picture adds to the sums behind `METRICS`, by its own query and by those of its captions.
+
+    Attributes:
+        names: of the columns: `i2t.r1`, …, `i2t.queries` (how many queries there are), and likewise `t2i`.
+        table: (N, C), a row per picture; one table, so that all sums of many draws are one matrix product.
+    """
+
+    names: tuple[str, ...]
+    table: Array
+
+    def whole(self) -> dict[str, Array]:
+        """Every metric, of all pictures, each counted once."""
+        return self._metrics(self.table.sum(axis=0))
+
+    def drawn(self, resamples: int, seed: int) -> dict[str, Array]:
+        """(resamples,) values of every metric, of pictures drawn with replacement."""
+        counts = _counts(len(self.table), resamples, seed)
+        return self._metrics(np.concatenate([part @ self.table for part in counts]))
+
+    def _metrics(self, sums: Array) -> dict[str, Array]:
+        """(…, C) sums → (…) values by metric."""
+        column = dict(zip(self.names, np.moveaxis(sums, -1, 0), strict=True))
+        found = {
+            f"{direction}.{name}": column[f"{direction}.{name}"] / column[f"{direction}.queries"]
+            for direction in DIRECTIONS
+            for name in PER_DIRECTION
+        }
+        recalls = [[found[f"{direction}.{recall_name(k)}"] for k in RSUM_CUTOFFS] for direction in DIRECTIONS]
+        return {**found, "rsum": np.sum(recalls, axis=1).sum(axis=0)}
 
 
-def _terms(ranks: Tensor) -> Array:
-    """(n, 6) what each query adds to the sums behind `PER_DIRECTION`, and 1."""
-    places = ranks.numpy().astype(np.float64) + 1.0
-    hits = [100.0 * (places <= k) for k in (1, 5, 10)]
-    return np.stack([*hits, places, 1.0 / places, np.ones_like(places)], axis=1)
+def _sums_of(ranks: Ranks) -> _Sums:
+    columns = {f"i2t.{name}": values for name, values in _terms(ranks.i2t_rank).items()}
+    rows = ranks.image_of_caption.numpy()
+    for name, values in _terms(ranks.t2i_rank).items():
+        columns[f"t2i.{name}"] = np.bincount(rows, weights=values, minlength=len(ranks.i2t_rank)).astype(np.float64)
+    return _Sums(tuple(columns), np.stack(list(columns.values()), axis=1))
 
 
-def _metrics(sums: Array) -> Array:
-    """(…, 12) sums → (…, 11) values of `METRICS`."""
-    width = len(PER_DIRECTION)
-    i2t = sums[..., :width] / sums[..., width : width + 1]
-    t2i = sums[..., width + 1 : -1] / sums[..., -1:]
-    total = i2t[..., :3].sum(axis=-1, keepdims=True) + t2i[..., :3].sum(axis=-1, keepdims=True)
-    return np.concatenate([i2t, t2i, total], axis=-1)
-
-
-def _draws(sums: Array, resamples: int, seed: int) -> Array:
-    """(resamples, 11) metrics of pictures drawn with replacement."""
-    return np.concatenate([_metrics(counts @ sums) for counts in _counts(len(sums), resamples, seed)])
+def _terms(ranks: Tensor) -> dict[str, Array]:
+    """(n,) each: what every query adds to the sums behind `PER_DIRECTION`, and to the number of queries."""
+    positions = ranks.numpy().astype(np.float64) + 1.0
+    return {
+        **{recall_name(k): np.where(positions <= k, 100.0, 0.0) for k in CUTOFFS},
+        "mean_rank": positions,
+        "mrr": 1.0 / positions,
+        "queries": np.ones_like(positions),
+    }
 
 
 def _counts(images: int, resamples: int, seed: int) -> Iterator[Array]:
@@ -147,8 +176,8 @@ def _counts(images: int, resamples: int, seed: int) -> Iterator[Array]:
         yield np.bincount(drawn.ravel(), minlength=rows * images).reshape(rows, images).astype(np.float64)
 
 
-def _ends(draws: Array, level: float) -> tuple[Array, Array]:
+def _ends(draws: Array, level: float) -> tuple[float, float]:
     """Percentiles that leave half of 1 - level on each side."""
     tail = 50.0 * (1.0 - level)
-    low, high = np.percentile(draws, [tail, 100.0 - tail], axis=0)
-    return low, high
+    low, high = np.percentile(draws, [tail, 100.0 - tail])
+    return float(low), float(high)

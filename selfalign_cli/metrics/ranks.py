@@ -10,7 +10,7 @@ from torch import Tensor
 
 from selfalign_cli.errors import DataError
 from selfalign_cli.metrics.copies import Arrangement, arrange, first_equal_rows
-from selfalign_cli.metrics.score_blocks import Model, check_models, matrix_blocks, vector_blocks
+from selfalign_cli.metrics.score_blocks import Model, ScoreBlocks, check_models
 from selfalign_cli.metrics.sweep import Sweep, Tally, compare, own_scores
 from selfalign_cli.similarity import Similarity
 
@@ -113,7 +113,7 @@ def sweep_of_vectors(
     sides = ([images for images, _ in models], [captions for _, captions in models])
     copies = [first_equal_rows([part for v in side for part in (v.pooled, v.shared)], dtype) for side in sides]
     return Sweep(
-        blocks=vector_blocks(models, shares, kind=kind, device=torch.device(device), dtype=dtype),
+        blocks=ScoreBlocks(models, shares, kind=kind, device=torch.device(device), dtype=dtype),
         images=arrange(copies[0], torch.arange(counts[0])),
         captions=arrange(copies[1], torch.argsort(truth, stable=True)),
         image_of_caption=truth,
@@ -121,37 +121,6 @@ def sweep_of_vectors(
         caption_block=caption_block or _caption_block(width * dtype.itemsize),
         device=torch.device(device),
         dtype=dtype,
-    )
-
-
-@torch.no_grad()
-def rank_matrix(scores: Tensor, image_of_caption: Tensor) -> Ranks:
-    """The same from a score matrix that is already there.
-
-    Args:
-        scores: (N, M), pictures in rows, captions in columns; larger is better. It is not changed.
-        image_of_caption: (M,) int64.
-
-    Raises:
-        DataError: as `rank_vectors`.
-    """
-    if torch.finfo(scores.dtype).bits < 32:
-        scores = scores.float()  # candidates are counted in this type
-    images, captions = scores.shape
-    truth = check_truth(image_of_caption, images, captions)
-    rows = torch.arange(images)
-    columns = torch.arange(captions)
-    return _swept(
-        Sweep(
-            blocks=matrix_blocks(scores),
-            images=arrange(rows, rows),
-            captions=arrange(columns, torch.argsort(truth, stable=True)),
-            image_of_caption=truth,
-            image_block=PRODUCT_ROWS,
-            caption_block=4096,
-            device=scores.device,
-            dtype=scores.dtype,
-        )
     )
 
 

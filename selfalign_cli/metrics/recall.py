@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,30 +12,15 @@ from torch import Tensor
 
 from selfalign_cli.encodings import RetrievalVectors
 from selfalign_cli.errors import DataError
+from selfalign_cli.metrics.cutoffs import CUTOFFS, RSUM_CUTOFFS, SELECTION_CUTOFFS, recall_name
 from selfalign_cli.metrics.ranks import Ranks, check_truth, rank_vectors
 from selfalign_cli.metrics.score_blocks import Model, check_models
 from selfalign_cli.similarity import Similarity
 
-
-@dataclass(frozen=True)
-class DirectionScores:
-    """One direction of a retrieval result.
-
-    Attributes:
-        r1: percent of queries that find what they look for in the first place.
-        r5: percent that find it in the first five.
-        r10: percent that find it in the first ten.
-        median_rank: rounded down, 1-based.
-        mean_rank: 1-based.
-        mrr: mean of 1 / (1-based rank), between 0 and 1.
-    """
-
-    r1: float
-    r5: float
-    r10: float
-    median_rank: float
-    mean_rank: float
-    mrr: float
+Scores = dict[str, float]
+"""One direction of a retrieval result, by name: `r1`, `r5`, … (percent of queries that find what they look for among
+the first K, K from `CUTOFFS`), `median_rank` (rounded down) and `mean_rank`, both 1-based, and `mrr`, the mean of
+1 / (1-based rank), between 0 and 1."""
 
 
 def recall_at(ranks: Tensor, k: int) -> float:
@@ -58,36 +43,41 @@ def mean_reciprocal_rank(ranks: Tensor) -> float:
     return float((1.0 / (ranks.double() + 1.0)).mean())
 
 
-def direction_scores(ranks: Tensor) -> DirectionScores:
+def direction_scores(ranks: Tensor) -> Scores:
     """All numbers of one direction.
 
     Args:
         ranks: (n,) int64, 0-based, on the CPU; n >= 1.
     """
-    return DirectionScores(
-        r1=recall_at(ranks, 1),
-        r5=recall_at(ranks, 5),
-        r10=recall_at(ranks, 10),
-        median_rank=median_rank(ranks),
-        mean_rank=mean_rank(ranks),
-        mrr=mean_reciprocal_rank(ranks),
-    )
+    return {
+        **{recall_name(k): recall_at(ranks, k) for k in CUTOFFS},
+        "median_rank": median_rank(ranks),
+        "mean_rank": mean_rank(ranks),
+        "mrr": mean_reciprocal_rank(ranks),
+    }
 
 
-def mean_scores(scores: Sequence[DirectionScores]) -> DirectionScores:
+def mean_scores(scores: Sequence[Scores]) -> Scores:
     """Mean over folds, number by number."""
-    names = [field.name for field in fields(DirectionScores)]
-    return DirectionScores(*(math.fsum(getattr(score, name) for score in scores) / len(scores) for name in names))
+    return {name: math.fsum(part[name] for part in scores) / len(scores) for name in scores[0]}
 
 
-def rsum(i2t: DirectionScores, t2i: DirectionScores) -> float:
-    """Sum of the six recalls, at most 600."""
-    return i2t.r1 + i2t.r5 + i2t.r10 + t2i.r1 + t2i.r5 + t2i.r10
+def rsum(i2t: Scores, t2i: Scores) -> float:
+    """R@1 + R@5 + R@10 of both directions, at most 600, whatever other recalls there are."""
+    return _sum_of_recalls(i2t, t2i, RSUM_CUTOFFS)
 
 
-def published_selection(i2t: DirectionScores, t2i: DirectionScores) -> float:
+def published_selection(i2t: Scores, t2i: Scores) -> float:
     """R@1 + R@5 of both directions: what the published programs select by, under the name `best_rsum` (D6)."""
-    return i2t.r1 + i2t.r5 + t2i.r1 + t2i.r5
+    return _sum_of_recalls(i2t, t2i, SELECTION_CUTOFFS)
+
+
+def _sum_of_recalls(i2t: Scores, t2i: Scores, cutoffs: Sequence[int]) -> float:
+    total = 0.0
+    for scores in (i2t, t2i):
+        for k in cutoffs:
+            total += scores[recall_name(k)]  # term by term: from Python 3.12 on, `sum` rounds differently
+    return total
 
 
 @dataclass(frozen=True)

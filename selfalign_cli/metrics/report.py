@@ -8,18 +8,19 @@ from dataclasses import asdict, dataclass
 
 from selfalign_cli import __version__
 from selfalign_cli.metrics.bootstrap import intervals
+from selfalign_cli.metrics.cutoffs import RECALL_TITLES, RECALLS
 from selfalign_cli.metrics.ranks import Ranks
-from selfalign_cli.metrics.recall import DirectionScores, Fold, direction_scores, joined_ranks, mean_scores, rsum
+from selfalign_cli.metrics.recall import Fold, Scores, direction_scores, joined_ranks, mean_scores, rsum
 
-HEADER = ("", "R@1", "R@5", "R@10", "median", "mean", "MRR")
+HEADER = ("", *RECALL_TITLES, "median", "mean", "MRR")
 
 
 @dataclass(frozen=True)
 class FoldScores:
     """The numbers of one fold."""
 
-    i2t: DirectionScores
-    t2i: DirectionScores
+    i2t: Scores
+    t2i: Scores
     rsum: float
 
 
@@ -34,7 +35,7 @@ class RetrievalReport:
         folds: number of folds; with several, the numbers are means over them.
         i2t: for a picture, find one of its captions.
         t2i: for a caption, find its picture.
-        rsum: sum of the six recalls.
+        rsum: sum of six recalls, see `recall.rsum`.
         signature: from `signature_of`.
         checkpoints: the files scored, several for an ensemble.
         per_fold: the numbers of each fold.
@@ -48,8 +49,8 @@ class RetrievalReport:
     images: int
     captions: int
     folds: int
-    i2t: DirectionScores
-    t2i: DirectionScores
+    i2t: Scores
+    t2i: Scores
     rsum: float
     signature: str
     checkpoints: tuple[str, ...]
@@ -71,8 +72,8 @@ class RetrievalReport:
             "images": self.images,
             "captions": self.captions,
             "folds": self.folds,
-            "i2t": asdict(self.i2t),
-            "t2i": asdict(self.t2i),
+            "i2t": self.i2t,
+            "t2i": self.t2i,
             "rsum": self.rsum,
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
             "signature": self.signature,
@@ -96,12 +97,12 @@ class RetrievalReport:
         """Two table rows under `HEADER`; recalls with half the width of their interval."""
         return [self._row("image → text", "i2t", self.i2t), self._row("text → image", "t2i", self.t2i)]
 
-    def _row(self, title: str, direction: str, scores: DirectionScores) -> tuple[str, ...]:
+    def _row(self, title: str, direction: str, scores: Scores) -> tuple[str, ...]:
         recalls = []
-        for name in ("r1", "r5", "r10"):
+        for name in RECALLS:
             low, high = self.intervals[f"{direction}.{name}"]
-            recalls.append(f"{getattr(scores, name):.1f} ±{(high - low) / 2:.1f}")
-        return (title, *recalls, f"{scores.median_rank:g}", f"{scores.mean_rank:.1f}", f"{scores.mrr:.3f}")
+            recalls.append(f"{scores[name]:.1f} ±{(high - low) / 2:.1f}")
+        return (title, *recalls, f"{scores['median_rank']:g}", f"{scores['mean_rank']:.1f}", f"{scores['mrr']:.3f}")
 
 
 def make_report(

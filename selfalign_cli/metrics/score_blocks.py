@@ -1,9 +1,9 @@
-"""Scores of a block of pictures with a block of captions: from embeddings of one or more models, or from a matrix."""
+"""Scores of a block of pictures with a block of captions, from the vectors of one model or several."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -15,32 +15,12 @@ from selfalign_cli.similarity import Similarity, similarity
 Model = tuple[RetrievalVectors, RetrievalVectors]
 """What one model makes of a data set: picture vectors, caption vectors."""
 
-ScoreBlocks = Callable[[Tensor], Callable[[Tensor], Tensor]]
-"""caption rows (q,) → (picture rows (p,) → scores (p, q) that the caller may overwrite)."""
-
 FINITE_CHUNK = 1024
 """Rows looked at together for values that are not finite."""
 
 
-def matrix_blocks(scores: Tensor) -> ScoreBlocks:
-    """Blocks of a score matrix that is already there.
-
-    Args:
-        scores: (N, M), pictures in rows.
-    """
-
-    def of_captions(captions: Tensor) -> Callable[[Tensor], Tensor]:
-        return lambda images: scores.index_select(0, images).index_select(1, captions)
-
-    return of_captions
-
-
-def vector_blocks(
-    models: Sequence[Model], weights: Sequence[float], *, kind: Similarity, device: torch.device, dtype: torch.dtype
-) -> ScoreBlocks:
-    """Blocks of Σ_m w_m S_m, with S_m the similarity by model m.
-
-    Only the latest block of captions can be scored: the next one takes its memory.
+class ScoreBlocks:
+    """The scores Σ_m w_m S_m of blocks of pictures with blocks of captions, S_m being the similarity by model m.
 
     Args:
         models: the vectors of each model; widths and views may differ between models.
@@ -49,52 +29,64 @@ def vector_blocks(
         device: where blocks are multiplied; the vectors stay where they are.
         dtype: precision of products and scores.
     """
-    joined = [images.pooled.shape[1] == 1 for images, _ in models]
-    image_sides = [Side(pair[0], join, device, dtype) for pair, join in zip(models, joined, strict=True)]
-    caption_sides = [Side(pair[1], join, device, dtype) for pair, join in zip(models, joined, strict=True)]
 
-    def of_captions(captions: Tensor) -> Callable[[Tensor], Tensor]:
-        blocks = [side.block(captions) for side in caption_sides]
+    def __init__(
+        self,
+        models: Sequence[Model],
+        weights: Sequence[float],
+        *,
+        kind: Similarity,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.weights = weights
+        self.kind = kind
+        one_view = [images.pooled.shape[1] == 1 for images, _ in models]
+        self.images = [_Side(pair[0], one, device, dtype) for pair, one in zip(models, one_view, strict=True)]
+        self.captions = [_Side(pair[1], one, device, dtype) for pair, one in zip(models, one_view, strict=True)]
+        self.loaded: list[RetrievalVectors] = []
 
-        def of_images(images: Tensor) -> Tensor:
-            pairs = zip(image_sides, blocks, strict=True)
-            scores = [similarity(side.block(images), block, kind) for side, block in pairs]
-            if len(scores) == 1:
-                return scores[0]
-            total = scores[0].mul_(weights[0])
-            for more, weight in zip(scores[1:], weights[1:], strict=True):
-                total.add_(more, alpha=weight)
-            return total
+    def load_captions(self, rows: Tensor) -> None:
+        """Bring a block of captions to the device, in place of the one before; rows (q,)."""
+        self.loaded = [side.block(rows) for side in self.captions]
 
-        return of_images
+    def score(self, rows: Tensor) -> Tensor:
+        """(p, q) scores of some pictures, rows (p,), with the loaded captions. The caller may overwrite them."""
+        blocks = zip(self.images, self.loaded, strict=True)
+        scores = [similarity(side.block(rows), captions, self.kind) for side, captions in blocks]
+        if len(scores) == 1:
+            return scores[0]
+        total = scores[0].mul_(self.weights[0])
+        for more, weight in zip(scores[1:], self.weights[1:], strict=True):
+            total.add_(more, alpha=weight)
+        return total
 
-    return of_captions
 
-
-class Side:
+class _Side:
     """The pictures or the captions of one model, brought block by block to where they are multiplied.
 
     Args:
         vectors: all of them.
-        joined: append the context block to the pooled vectors, right for one view: then one product makes a score.
-        device: see `vector_blocks`.
-        dtype: see `vector_blocks`.
+        one_view: pictures have one view, so that the context block may be appended to the pooled vectors: a score is
+            then one product.
+        device: see `ScoreBlocks`.
+        dtype: see `ScoreBlocks`.
     """
 
-    def __init__(self, vectors: RetrievalVectors, joined: bool, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, vectors: RetrievalVectors, one_view: bool, device: torch.device, dtype: torch.dtype) -> None:
         self.vectors = vectors
-        self.joined = joined and vectors.shared.shape[1] > 0
+        self.concatenate = one_view and vectors.shared.shape[1] > 0
         self.device = device
         self.dtype = dtype
         self.memory = torch.empty(0, device=device, dtype=dtype)
 
     def block(self, rows: Tensor) -> RetrievalVectors:
-        """Some rows. With `joined`, they lie in memory that the next block takes: fresh pages would cost more."""
+        """Some rows. Concatenated ones lie in memory that the next block takes: fresh pages would cost more."""
         pooled, shared = (
             _some(part, rows).to(device=self.device, dtype=self.dtype)
             for part in (self.vectors.pooled, self.vectors.shared)
         )
-        if not self.joined:
+        if not self.concatenate:
             return RetrievalVectors(pooled, shared)
         shape = (*pooled.shape[:-1], pooled.shape[-1] + shared.shape[1])
         if self.memory.numel() < math.prod(shape):

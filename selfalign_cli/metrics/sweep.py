@@ -97,13 +97,13 @@ def own_scores(sweep: Sweep) -> tuple[Tensor, dict[tuple[int, int], Tensor]]:
     kept: dict[tuple[int, int], Tensor] = {}
     room = KEPT_BYTES
     for number, start in enumerate(range(0, len(captions.distinct), sweep.caption_block)):
-        score = sweep.blocks(captions.distinct[start : start + sweep.caption_block])
+        sweep.blocks.load_captions(captions.distinct[start : start + sweep.caption_block])
         span = captions.members(start, start + sweep.caption_block)
         rows, columns = image_place[span], captions.place[span] - start
         block_of_pair = rows // sweep.image_block
         for image_number in sorted(set(block_of_pair.tolist())):
             first = image_number * sweep.image_block
-            scores = score(sweep.images.distinct[first : first + sweep.image_block])
+            scores = sweep.blocks.score(sweep.images.distinct[first : first + sweep.image_block])
             pairs = (block_of_pair == image_number).nonzero().squeeze(1)
             own[captions.rows[span][pairs]] = scores[rows[pairs] - first, columns[pairs]]
             room -= scores.numel() * scores.element_size()
@@ -135,11 +135,11 @@ def compare(sweep: Sweep, own: Tensor, best_own: Tensor, kept: dict[tuple[int, i
     right = images.positions()[sweep.image_of_caption[captions.rows]]  # (M,) where each caption's picture stands
     scratch = torch.empty(sweep.image_block * sweep.caption_block, dtype=sweep.dtype, device=sweep.device)
     for number, start in enumerate(range(0, len(captions.distinct), sweep.caption_block)):
-        score = sweep.blocks(captions.distinct[start : start + sweep.caption_block])
+        sweep.blocks.load_captions(captions.distinct[start : start + sweep.caption_block])
         for image_number, first in enumerate(range(0, len(images.distinct), sweep.image_block)):
             block = kept.pop((image_number, number), None)
             if block is None:
-                block = score(images.distinct[first : first + sweep.image_block])
+                block = sweep.blocks.score(images.distinct[first : first + sweep.image_block])
             for rows, columns, scores in spread(sweep, block, first, start):
                 picture = right[columns] - rows.start
                 here = ((picture >= 0) & (picture < len(scores))).nonzero().squeeze(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,22 +11,8 @@ from selfalign_cli.metrics.ranks import sweep_of_vectors
 from selfalign_cli.metrics.recall import Fold
 from selfalign_cli.metrics.score_blocks import Model
 from selfalign_cli.metrics.sweep import Sweep, spread
+from selfalign_cli.metrics.top_k import RunningTop, Top
 from selfalign_cli.similarity import Similarity
-
-
-@dataclass(frozen=True)
-class Top:
-    """What some queries find first. All tensors on the CPU; rows are those of the data set.
-
-    Attributes:
-        queries: (n,) int64 rows of the queries.
-        candidates: (n, k) int64 rows of what they find, best first; a wrong one before a right one of equal score.
-        scores: (n, k) their scores.
-    """
-
-    queries: Tensor
-    candidates: Tensor
-    scores: Tensor
 
 
 @torch.no_grad()
@@ -60,7 +45,8 @@ def top_vectors(
         caption_block: distinct captions scored at once; None chooses.
 
     Returns:
-        The pictures' captions, the captions' pictures; memory grows with `depth`, not with the number of scores.
+        The pictures' captions, the captions' pictures; a wrong candidate stands before a right one of equal score.
+        Memory grows with `depth`, not with the number of scores.
 
     Raises:
         DataError: as `rank_vectors`.
@@ -76,12 +62,12 @@ def top_vectors(
         caption_block=caption_block,
     )
     images, captions, truth = sweep.images.rows, sweep.captions.rows, sweep.image_of_caption
-    of_images = _Best(len(images), min(depth, len(captions)), sweep)
-    of_captions = _Best(len(captions), min(depth, len(images)), sweep)
+    of_images = RunningTop(len(images), min(depth, len(captions)), dtype=dtype, device=device)
+    of_captions = RunningTop(len(captions), min(depth, len(images)), dtype=dtype, device=device)
     for rows, columns, scores in _all_pieces(sweep):
-        of_images.add(rows, columns.start, scores)
-        of_captions.add(columns, rows.start, scores.T)
-    found_captions, found_images = captions[of_images.places.cpu()], images[of_captions.places.cpu()]
+        of_images.add(rows, _positions(columns, scores.device), scores)
+        of_captions.add(columns, _positions(rows, scores.device), scores.T)
+    found_captions, found_images = captions[of_images.candidates.cpu()], images[of_captions.candidates.cpu()]
     return (
         _ordered(images, found_captions, of_images.scores.cpu(), truth[found_captions] == images.unsqueeze(1)),
         _ordered(captions, found_images, of_captions.scores.cpu(), truth[captions].unsqueeze(1) == found_images),
@@ -119,48 +105,18 @@ def top_folds(
         )
 
 
-class _Best:
-    """The best candidates that some queries have met so far; both are numbered as arranged.
-
-    Args:
-        queries: how many.
-        depth: how many candidates are kept.
-        sweep: where scores come from; candidates are met in rising order.
-    """
-
-    def __init__(self, queries: int, depth: int, sweep: Sweep) -> None:
-        self.depth = depth
-        self.scores = torch.full((queries, depth), -torch.inf, dtype=sweep.dtype, device=sweep.device)
-        self.places = torch.zeros((queries, depth), dtype=torch.int64, device=sweep.device)
-
-    def add(self, queries: slice, first: int, scores: Tensor) -> None:
-        """Let the candidates `first`, `first` + 1, … compete with those that are kept."""
-        pool = torch.cat([self.scores[queries], scores], dim=1)
-        kept = _best_columns(pool, self.depth)
-        carried = self.places[queries].gather(1, kept.clamp(max=self.depth - 1))
-        self.places[queries] = torch.where(kept < self.depth, carried, kept - self.depth + first)
-        self.scores[queries] = pool.gather(1, kept)
-
-
-def _best_columns(pool: Tensor, depth: int) -> Tensor:
-    """(n, depth) columns of the largest numbers of each row, largest first, equal ones from left to right."""
-    values, kept = pool.topk(depth, dim=1)
-    kept = kept.sort(dim=1).values
-    kept = kept.gather(1, pool.gather(1, kept).argsort(dim=1, descending=True, stable=True))
-    crowded = ((pool >= values[:, -1:]).sum(dim=1) > depth).nonzero().squeeze(1)  # topk chose among equals
-    if len(crowded):
-        kept[crowded] = pool[crowded].argsort(dim=1, descending=True, stable=True)[:, :depth]
-    return kept
-
-
 def _all_pieces(sweep: Sweep) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Yield the scores of all pairs, piece by piece, with their places."""
+    """Yield the scores of all pairs, piece by piece, with their positions in the arrangement."""
     images, captions = sweep.images, sweep.captions
     for start in range(0, len(captions.distinct), sweep.caption_block):
-        score = sweep.blocks(captions.distinct[start : start + sweep.caption_block])
+        sweep.blocks.load_captions(captions.distinct[start : start + sweep.caption_block])
         for first in range(0, len(images.distinct), sweep.image_block):
-            block = score(images.distinct[first : first + sweep.image_block])
+            block = sweep.blocks.score(images.distinct[first : first + sweep.image_block])
             yield from spread(sweep, block, first, start)
+
+
+def _positions(span: slice, device: torch.device) -> Tensor:
+    return torch.arange(span.start, span.stop, device=device)
 
 
 def _ordered(queries: Tensor, candidates: Tensor, scores: Tensor, right: Tensor) -> Top:

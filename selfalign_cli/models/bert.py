@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import json
 import pickle
-import struct
 import warnings
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,30 +19,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from selfalign_cli.bert_folder import HUB_MARK, hub_name, local_folder, quiet_transformers
-from selfalign_cli.errors import CheckpointError, RecipeError
+from selfalign_cli.errors import LIBRARY_ERRORS, CheckpointError, RecipeError, blaming, reason_of
 
 CURRENT_CONFIG = "config.json"
 OLDER_CONFIG = "bert_config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 SHARDED = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 UNREAD = ("pooler.",)  # parts of BERT that no token state depends on; they may be missing
-# What torch, zipfile and safetensors raise for damaged files, by experiment.
-FAULTS_OF_READING = (
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    SafetensorError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 OLDER_ENDINGS = ((".gamma", ".weight"), (".beta", ".bias"))
 
 
@@ -95,7 +75,7 @@ def bert_from_config(config: Mapping[str, Any]) -> nn.Module:
             settings = _without_kernels(AutoConfig.for_model(**{"model_type": "bert", **config}))
             bert: nn.Module = AutoModel.from_config(settings)
         except Exception as fault:  # its configs and models raise whatever they like
-            raise CheckpointError(f"this BERT configuration cannot be built: {_first_line(fault)}") from fault
+            raise CheckpointError(f"this BERT configuration cannot be built: {reason_of(fault)}") from fault
     return _require_token_states(bert, "this configuration")
 
 
@@ -174,7 +154,7 @@ def _load_current(name: str, *, local: bool) -> nn.Module:
             )
         except Exception as fault:  # transformers, safetensors, torch and the hub client each have their own
             hint = None if local else f"{name} is no folder here, so the hub was asked; a folder may be given instead"
-            raise CheckpointError(f"cannot load BERT from {name}: {_first_line(fault)}", hint) from fault
+            raise CheckpointError(f"cannot load BERT from {name}: {reason_of(fault)}", hint) from fault
     faults = [f"missing weight {key}" for key in found["missing_keys"] if not key.startswith(UNREAD)]
     faults += [
         f"{key} has shape {tuple(theirs)}; the config needs {tuple(ours)}"
@@ -195,7 +175,7 @@ def _load_older(config_path: Path, weights: Path) -> nn.Module:
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as fault:
-        raise CheckpointError(f"{config_path} cannot be read: {_first_line(fault)}") from fault
+        raise CheckpointError(f"{config_path} cannot be read: {reason_of(fault)}") from fault
     if not isinstance(config, dict):
         raise CheckpointError(f"{config_path} holds a {type(config).__name__}; expected BERT's sizes by name")
     bert = bert_from_config(config)
@@ -214,8 +194,12 @@ def _load_older(config_path: Path, weights: Path) -> nn.Module:
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
+    faults = (*LIBRARY_ERRORS, SafetensorError)
     try:
-        with warnings.catch_warnings():  # torch's, about pickles that only damage can bring about
+        with (
+            blaming(f"{path} is damaged or holds no weights", error=CheckpointError, catch=faults),
+            warnings.catch_warnings(),  # torch's, about pickles that only damage can bring about
+        ):
             warnings.simplefilter("ignore")
             state = (
                 load_file(path)
@@ -224,8 +208,6 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             )
     except pickle.UnpicklingError as fault:
         raise CheckpointError(f"{path} holds Python objects beside weights; nothing of it was run") from fault
-    except FAULTS_OF_READING as fault:
-        raise CheckpointError(f"{path} is damaged or holds no weights: {_first_line(fault)}") from fault
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path} holds no weights; expected tensors by name")
     return state
@@ -276,7 +258,3 @@ def _not_a_bert_folder(folder: Path) -> CheckpointError:
         f"  in the older layout, missing: {older}",
         hint,
     )
-
-
-def _first_line(fault: BaseException) -> str:
-    return (str(fault).strip() or type(fault).__name__).splitlines()[0]

@@ -16,12 +16,13 @@ from torch import nn
 
 from selfalign_cli.assembly.build import build_model
 from selfalign_cli.assembly.checkpoint import Checkpoint, save_checkpoint
-from selfalign_cli.assembly.loading import CaptionEncoder, needs_boxes, open_features
+from selfalign_cli.assembly.features import needs_boxes, open_features
+from selfalign_cli.assembly.language import CaptionEncoder
 from selfalign_cli.data.atomic import refuse_existing
-from selfalign_cli.data.text.foreign_vocab import read_vocabulary
 from selfalign_cli.errors import CheckpointError, DataError
 from selfalign_cli.published.checkpoint import PublishedCheckpoint, read_published_checkpoint
 from selfalign_cli.published.options import host_of_options, is_flickr, recipe_from_published
+from selfalign_cli.published.vocabulary import read_vocabulary
 from selfalign_cli.published.weights import attention_layers, fit_weights, tensor_size
 from selfalign_cli.recipe.hosts import HOSTS
 from selfalign_cli.recipe.schema import Recipe

@@ -15,7 +15,7 @@ from selfalign_cli.metrics.bootstrap import Difference, paired_difference
 from selfalign_cli.metrics.ranks import Ranks, check_truth
 from selfalign_cli.metrics.recall import joined_ranks, rank_folds
 from selfalign_cli.metrics.report import query_hash
-from selfalign_cli.scoring.embeddings import is_embedding_file, read_embeddings
+from selfalign_cli.scoring.embeddings import expect_captions, is_embedding_file, read_embeddings
 
 LARGEST = 1 << 48
 """Larger than any rank; what is beyond is damage."""
@@ -76,7 +76,7 @@ def compare_files(first: Path, second: Path, *, resamples: int = 1000, seed: int
         seed: of the draws.
 
     Raises:
-        DataError: a file without per-query ranks, or results over different queries.
+        DataError: a file without per-query ranks or without captions, or results over different queries.
         CheckpointError: a damaged embedding file.
     """
     a, b = _read(first), _read(second)
@@ -98,7 +98,8 @@ def _read(path: Path) -> _Result:
     if not is_embedding_file(path):
         return _read_report(path)
     file = read_embeddings(path)
-    ranks = joined_ranks(*rank_folds([file.model], file.image_of_caption))
+    expect_captions(path, file)
+    ranks = joined_ranks(*rank_folds([file.vectors], file.image_of_caption))
     if file.image_ids is None or file.caption_texts is None:
         return _Result(ranks, None, 1)
     return _Result(ranks, query_hash(file.image_ids, file.caption_texts, file.image_of_caption.tolist()), 1)
@@ -116,7 +117,7 @@ def _read_report(path: Path) -> _Result:
     if not isinstance(ranks, dict):
         raise DataError(f"{path}: holds no ranks of single queries", f"selfalign eval … --json --ranks > {path.name}")
     i2t, t2i, truth = (_whole_numbers(path, ranks, name) for name in ("i2t", "t2i", "image_of_caption"))
-    if len(i2t) == 0 or len(t2i) != len(truth) or int(i2t.min()) < 1 or int(t2i.min()) < 1:
+    if not len(i2t) or not len(t2i) or len(t2i) != len(truth) or min(int(i2t.min()), int(t2i.min())) < 1:
         raise DataError(
             f"{path}: {len(i2t)} picture ranks, {len(t2i)} caption ranks, {len(truth)} rows of image_of_caption; "
             "expected one rank >= 1 per query"

@@ -16,11 +16,13 @@ import numpy.typing as npt
 from torch import Tensor
 
 from selfalign_cli.data.atomic import replacing
-from selfalign_cli.data.features.output import GuardedStream
+from selfalign_cli.data.features.output import GuardedStream, write_text_attribute, write_texts
 from selfalign_cli.encodings import RetrievalVectors
 from selfalign_cli.errors import DataError
-from selfalign_cli.scoring.embeddings import FORMAT, VERSION, Attributes
+from selfalign_cli.scoring.embedding_arrays import FORMAT, VERSION, Attributes
 
+LIBVER = ("v108", "v110")
+"""HDF5 1.8 (2008) on, as feature files, whose records carry checksums; virtual data sets came with 1.10 (2016)."""
 CHUNK_ROWS = 256
 """Pictures or captions put together at once."""
 
@@ -114,8 +116,12 @@ def _write_hdf5(path: Path, content: _Content) -> None:
     """The context block once: with several views `image` is virtual, which readers take for an ordinary dataset."""
     with open(path, "w+b", buffering=0) as raw:
         stream = GuardedStream(raw)
-        with h5py.File(stream, "w") as file:
-            file.attrs.update(content.attributes)
+        with h5py.File(stream, "w", libver=LIBVER) as file:
+            for name, value in content.attributes.items():
+                if isinstance(value, str):
+                    write_text_attribute(file, name, value)
+                else:
+                    file.attrs[name] = value
             pooled, shared = content.images.pooled, content.images.shared
             if pooled.shape[1] > 1 and shared.shape[1] > 0:
                 _fill(file, "image_views", RetrievalVectors(pooled, shared[:, :0]))
@@ -127,7 +133,7 @@ def _write_hdf5(path: Path, content: _Content) -> None:
             _fill(file, "caption", content.captions)
             file["image_of_caption"] = content.image_of_caption.cpu().numpy().astype(np.int64)
             for name, texts in content.texts.items():
-                file.create_dataset(name, data=list(texts), dtype=h5py.string_dtype("utf-8"))
+                write_texts(file, name, texts)
         stream.raise_fault()
 
 
@@ -182,7 +188,7 @@ def _write_parquet(path: Path, content: _Content) -> None:
         ("caption", content.captions, content.image_of_caption.tolist(), content.caption_texts),
     )
     with parquet.ParquetWriter(path, schema) as writer:
-        for kind, vectors, image_rows, told in sides:
+        for kind, vectors, image_rows, texts_of in sides:
             start = 0
             ids = content.caption_ids if kind == "caption" else None
             files = content.file_names if kind == "image" else None
@@ -194,7 +200,7 @@ def _write_parquet(path: Path, content: _Content) -> None:
                     "row": rows,
                     "view": np.tile(np.arange(views, dtype=np.int32), len(chunk)),
                     "image_row": [image_rows[row] for row in rows],
-                    "text": [told[row] for row in rows],
+                    "text": [texts_of[row] for row in rows],
                     "caption_id": [None if ids is None else ids[row] for row in rows],
                     "file_name": [None if files is None else files[row] for row in rows],
                     "vector": arrow.FixedSizeListArray.from_arrays(arrow.array(chunk.reshape(-1)), width),

@@ -3,7 +3,7 @@
 Layout (HDF5; `.npz` holds the same arrays, the attributes as JSON in `attrs`):
 
     image             (N, V, D) float32, V views per picture
-    caption           (M, D) float32
+    caption           (M, D) float32; M is 0 where pictures have no captions
     image_of_caption  (M,) int64, row of the caption's picture
     image_id          (N,) UTF-8                caption_text      (M,) UTF-8
     file_name         (N,) UTF-8, and caption_id (M,) UTF-8, when the feature file has them
@@ -11,49 +11,28 @@ Layout (HDF5; `.npz` holds the same arrays, the attributes as JSON in `attrs`):
 
 Score of a pair: the largest inner product over the views. The last C numbers of a vector are the context block, the
 same for all views; HDF5 files with several views store it once (`image_views` (N, V, D - C), `image_context` (N, C)),
-and `image` is a virtual dataset over both, in the same file. Files of other programs need only the first three
-arrays, may leave out V, and may hold any floating-point type.
+and `image` is a virtual dataset over both, in the same file. In HDF5 texts, attributes too, have a fixed length: see
+`embedding_arrays`. Files of other programs need only the first three arrays, may leave out V, and may hold any
+floating-point type.
 """
 
 from __future__ import annotations
 
-import json
-import struct
-import tokenize
-import warnings
-import zipfile
-import zlib
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from selfalign_cli.data.rehearsal import survives
 from selfalign_cli.encodings import RetrievalVectors
-from selfalign_cli.errors import CheckpointError
+from selfalign_cli.errors import CheckpointError, DataError, blaming
 from selfalign_cli.metrics.score_blocks import Model, require_finite
+from selfalign_cli.scoring.embedding_arrays import FORMAT, VERSION, Array, Attributes, opened
 
-FORMAT = "selfalign-embeddings"
-VERSION = 1
 READABLE = (".h5", ".hdf5", ".npz")
-TEXTS = ("image_id", "file_name", "caption_text", "caption_id")
-ARRAYS = ("image", "image_views", "image_context", "caption", "image_of_caption", *TEXTS)
-
-# What h5py, numpy and zipfile raise for damaged files, by experiment.
-FAULTS_OF_READING = (
-    *(OSError, EOFError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, SyntaxError, MemoryError),
-    *(ArithmeticError, zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError),
-)
-
-Attributes = Mapping[str, str | int | float]
-Arrays = Callable[[str], "npt.NDArray[Any] | None"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +60,7 @@ class EmbeddingFile:
     file_names: list[str] | None = None
 
     @property
-    def model(self) -> Model:
+    def vectors(self) -> Model:
         """The pair that `rank_vectors` takes."""
         return self.images, self.captions
 
@@ -89,6 +68,19 @@ class EmbeddingFile:
 def is_embedding_file(path: Path) -> bool:
     """Whether the suffix is that of an embedding file."""
     return path.suffix.lower() in READABLE
+
+
+def expect_captions(path: Path, file: EmbeddingFile) -> None:
+    """Make sure that there is something to score.
+
+    Raises:
+        DataError: the file holds pictures only.
+    """
+    if len(file.captions.pooled) == 0:
+        raise DataError(
+            f"{path} holds pictures without captions",
+            "export features with captions: selfalign convert-features FILE.h5 --captions FILE --out OTHER.h5",
+        )
 
 
 def read_embeddings(path: Path, *, finite: bool = True) -> EmbeddingFile:
@@ -106,90 +98,24 @@ def read_embeddings(path: Path, *, finite: bool = True) -> EmbeddingFile:
         raise CheckpointError(f"{path}: no such file")
     if not is_embedding_file(path):
         raise CheckpointError(f"{path}: expected an embedding file ({', '.join(READABLE)})")
-    try:
-        file = _read_npz(path) if path.suffix.lower() == ".npz" else _read_hdf5(path)
-    except FAULTS_OF_READING as fault:
-        reason = (str(fault) or "cut short").splitlines()[0]
-        raise CheckpointError(
-            f"{path}: cannot be read as an embedding file ({reason})",
-            "copy it again if it looks cut short; arrays of Python objects are never loaded",
-        ) from fault
+    hint = "copy it again if it looks cut short; arrays of Python objects are never loaded"
+    with blaming(f"{path}: cannot be read as an embedding file", hint, error=CheckpointError):
+        with opened(path) as (array, attributes):
+            file = _checked(path, array, attributes)
     if finite:
         require_finite(file.images, f"{path}: image")
         require_finite(file.captions, f"{path}: caption")
     return file
 
 
-def _read_hdf5(path: Path) -> EmbeddingFile:
-    if not survives(partial(_rehearse_hdf5, path), size=path.stat().st_size):
-        raise CheckpointError(
-            f"{path} is so damaged that the library which reads it fails", "copy it again, or export it again"
-        )
-    with h5py.File(path, "r") as file:
-        attributes = {name: _attribute(value) for name, value in file.attrs.items()}
-
-        def array(name: str) -> npt.NDArray[Any] | None:
-            dataset = file.get(name)
-            if not isinstance(dataset, h5py.Dataset):
-                return None
-            elsewhere = [source.file_name for source in dataset.virtual_sources()] if dataset.is_virtual else []
-            if dataset.external or any(source != "." for source in elsewhere):
-                raise CheckpointError(f"{path}: {name} is stored in other files; expected everything in one file")
-            if h5py.check_string_dtype(dataset.dtype):
-                return np.asarray(dataset.asstr("utf-8")[()], dtype=object)
-            return np.asarray(dataset[()])
-
-        return _checked(path, array, attributes)
-
-
-def _rehearse_hdf5(path: Path) -> None:
-    """Read what the library has to search for: all but numbers that lie in one piece."""
-    with h5py.File(path, "r") as file:
-        dict(file.attrs)
-        for name in ARRAYS:
-            dataset = file.get(name)
-            if isinstance(dataset, h5py.Dataset):
-                in_one_piece = dataset.id.get_offset() is not None and dataset.dtype.kind in "fiu"
-                dataset[slice(1) if dataset.ndim and in_one_piece else ()]
-
-
-def _read_npz(path: Path) -> EmbeddingFile:
-    with path.open("rb") as stream, warnings.catch_warnings():  # opened here: numpy leaves a damaged archive open
-        warnings.simplefilter("ignore")  # numpy's, about headers that only damage can bring about
-        if not zipfile.is_zipfile(stream):
-            raise zipfile.BadZipFile("not a whole .npz archive, as numpy.savez writes it")
-        stream.seek(0)
-        loaded = np.load(stream, allow_pickle=False)
-
-        def array(name: str) -> npt.NDArray[Any] | None:
-            found = loaded[name] if name in loaded else None
-            if found is not None and not isinstance(found, np.ndarray):
-                raise ValueError(f"{name} is no array")
-            return found
-
-        told = array("attrs")
-        attributes = {} if told is None else json.loads(str(told))
-        if not isinstance(attributes, dict):
-            raise ValueError("attrs are no JSON object")
-        return _checked(path, array, attributes)
-
-
-def _attribute(value: Any) -> str | int | float:
-    """An HDF5 attribute as a plain Python value."""
-    plain = value.item() if isinstance(value, np.generic) else value
-    if isinstance(plain, bytes):
-        plain = plain.decode("utf-8", "backslashreplace")
-    return plain if isinstance(plain, (str, int, float)) else str(plain)
-
-
-def _checked(path: Path, array: Arrays, attributes: Attributes) -> EmbeddingFile:
+def _checked(path: Path, array: Array, attributes: Attributes) -> EmbeddingFile:
     """Put the arrays together; see `read_embeddings`."""
     version = attributes.get("version", VERSION)
     if attributes.get("format", FORMAT) != FORMAT or version != VERSION:
         raise CheckpointError(
             f"{path}: holds {attributes.get('format')} version {version}; expected {FORMAT} version {VERSION}"
         )
-    captions = _floats(path, "caption", array("caption"), (2,))
+    captions = _floats(path, "caption", array("caption"), (2,), rows_required=False)
     width = captions.shape[1]
     context = attributes.get("context_width", 0)
     if not isinstance(context, int) or not 0 <= context < width:
@@ -221,7 +147,7 @@ def _checked(path: Path, array: Arrays, attributes: Attributes) -> EmbeddingFile
     )
 
 
-def _image_vectors(path: Path, array: Arrays, width: int, context: int) -> RetrievalVectors:
+def _image_vectors(path: Path, array: Array, width: int, context: int) -> RetrievalVectors:
     """Pooled and shared part of the pictures, from one array or from the two it is stored in."""
     stored = array("image_views")
     if stored is not None:
@@ -247,14 +173,21 @@ def _image_vectors(path: Path, array: Arrays, width: int, context: int) -> Retri
     return RetrievalVectors(pooled, shared[:, 0])
 
 
-def _floats(path: Path, name: str, values: npt.NDArray[Any] | None, dimensions: tuple[int, ...]) -> Tensor:
-    """A floating-point array as float32, with at least one number in it."""
+def _floats(
+    path: Path,
+    name: str,
+    values: npt.NDArray[Any] | None,
+    dimensions: tuple[int, ...],
+    *,
+    rows_required: bool = True,
+) -> Tensor:
+    """A floating-point array as float32, with at least one number in it; or none of some width."""
     if values is None:
         raise CheckpointError(
             f"{path}: no dataset {name!r}; expected image, caption and image_of_caption",
             "write one with selfalign export-embeddings",
         )
-    if values.ndim in dimensions and values.size == 0:
+    if values.ndim in dimensions and values.size == 0 and (rows_required or values.shape[-1] == 0):
         raise CheckpointError(f"{path}: {name} is {values.shape}; expected at least one number")
     if values.ndim not in dimensions or values.dtype.kind != "f":
         wanted = " or ".join(str(count) for count in dimensions)
@@ -265,7 +198,7 @@ def _floats(path: Path, name: str, values: npt.NDArray[Any] | None, dimensions: 
         return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
 
 
-def _strings(path: Path, array: Arrays, name: str, count: int) -> list[str] | None:
+def _strings(path: Path, array: Array, name: str, count: int) -> list[str] | None:
     """An array of text as a list, None when it is not there."""
     values = array(name)
     if values is None:

@@ -6,21 +6,20 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from selfalign_cli import parallel
 from selfalign_cli.assembly.checkpoint import hash_of_state
-from selfalign_cli.assembly.loading import choose_device
+from selfalign_cli.assembly.device import choose_device
 from selfalign_cli.errors import DataError
 from selfalign_cli.metrics.ranks import check_truth
 from selfalign_cli.metrics.recall import Fold, rank_folds
 from selfalign_cli.metrics.report import RetrievalReport, make_report, query_hash, signature_of
-from selfalign_cli.metrics.top import Top, top_folds
-from selfalign_cli.recipe.compat import Preset
-from selfalign_cli.scoring.embed import HASH_DIGITS, embed_checkpoint
-from selfalign_cli.scoring.embeddings import EmbeddingFile, is_embedding_file, read_embeddings
+from selfalign_cli.metrics.top import top_folds
+from selfalign_cli.metrics.top_k import Top
+from selfalign_cli.scoring.embed import HASH_DIGITS, EncodingOptions, embed_checkpoint, ignore
+from selfalign_cli.scoring.embeddings import EmbeddingFile, expect_captions, is_embedding_file, read_embeddings
 from selfalign_cli.similarity import Similarity
 
 
@@ -31,7 +30,7 @@ class Evaluation:
     Attributes:
         report: the numbers.
         parts: the vectors of each model, all about the same queries.
-        folds: what was ranked apart.
+        folds: what was ranked separately.
         weights: of the models, None for equal ones.
         similarity: how pairs are scored.
         device: where.
@@ -52,7 +51,7 @@ class Evaluation:
     def top(self, depth: int, folds: Sequence[Fold] | None = None) -> Iterator[tuple[Top, Top]]:
         """The best candidates of each query, fold by fold; see `top_folds`."""
         return top_folds(
-            [part.model for part in self.parts],
+            [part.vectors for part in self.parts],
             folds or self.folds,
             depth=depth,
             weights=self.weights,
@@ -63,58 +62,44 @@ class Evaluation:
 
 def score_files(
     paths: Sequence[Path],
+    options: EncodingOptions | None = None,
     *,
-    data: Path | None = None,
-    split: str | None = None,
     folds: int = 1,
-    batch_size: int | None = None,
-    compat: Preset | None = None,
     weights: Sequence[float] | None = None,
     device: str = "auto",
     written: Sequence[Path] = (),
-    say: Callable[[str], None] = lambda _: None,
+    notify: Callable[[str], None] = ignore,
 ) -> Evaluation:
     """Score one checkpoint or embedding file, or an ensemble of several by the mean of their similarities.
 
     Args:
         paths: checkpoints and embedding files, over the same queries.
-        data: feature file for the checkpoints; None for the one each was trained on.
-        split: split for the checkpoints; None for test.
-        folds: consecutive blocks of pictures that are scored apart and averaged.
-        batch_size: rows encoded at once; None for the recipe's.
-        compat: preset to score checkpoints under; None for their own.
+        options: how checkpoints are encoded; a split that is named must be that of embedding files too.
+        folds: consecutive blocks of pictures that are scored separately and averaged.
         weights: of the models in an ensemble, above 0; None for equal ones.
         device: auto, cpu or cuda.
         written: files that will be written; the features may not be one of them.
-        say: shows what a person should know: captions that were cut.
+        notify: shows messages, about captions that were cut for one.
 
     Raises:
-        DataError: files about different queries, or scored by different similarities; weights that do not fit; options
-            for checkpoints where there are embedding files only.
+        DataError: pictures without captions; files about different queries, or scored by different similarities;
+            weights that do not fit; options for checkpoints where there are embedding files only.
     """
+    options = options or EncodingOptions()
     _check_weights(weights, len(paths))
     if all(map(is_embedding_file, paths)):
-        _check_unused({"--data": data, "--batch-size": batch_size, "--compat": compat})
-    place = choose_device(device)
+        _check_unused(options)
+    chosen = choose_device(device)
     with parallel.process_group():
         parts = [
-            _read(path, split)
+            _read(path, options.split)
             if is_embedding_file(path)
-            else embed_checkpoint(
-                path,
-                data=data,
-                split=split or "test",
-                batch_size=batch_size,
-                compat=compat,
-                device=place,
-                written=written,
-                say=say,
-            )
+            else embed_checkpoint(path, options, device=chosen, written=written, notify=notify)
             for path in paths
         ]
     for path, part in zip(paths, parts, strict=True):
         _check_ensemble(paths[0], parts[0], path, part)
-    return _scored(paths, parts, folds, weights, place)
+    return _scored(paths, parts, folds, weights, chosen)
 
 
 def _scored(
@@ -127,7 +112,7 @@ def _scored(
     """Rank, and make the report."""
     first = parts[0]
     fold_parts, ranks = rank_folds(
-        [part.model for part in parts],
+        [part.vectors for part in parts],
         first.image_of_caption,
         folds=folds,
         weights=weights,
@@ -141,10 +126,12 @@ def _scored(
         captions=len(first.captions.pooled),
         folds=folds,
         similarity=_similarity(first),
-        weights=_told(weights),
+        weights=_unequal(weights),
+        compat=_merged(parts, "compat"),
+        recipe=_merged(parts, "recipe"),
         model="+".join(map(_model, parts)),
-        **{key: _joined(parts, key) for key in ("compat", "recipe", "data")},
-        batch=_joined(parts, "batch"),
+        data=_merged(parts, "data"),
+        batch=_merged(parts, "batch"),
     )
     report = make_report(
         fold_parts,
@@ -157,11 +144,6 @@ def _scored(
     return Evaluation(report, parts, fold_parts, weights, _similarity(first), device)
 
 
-def evaluate_files(paths: Sequence[Path], **options: Any) -> RetrievalReport:
-    """The report of `score_files`, which takes the same arguments."""
-    return score_files(paths, **options).report
-
-
 def _check_weights(weights: Sequence[float] | None, files: int) -> None:
     """Refuse weights before anything is encoded."""
     if weights is None:
@@ -172,9 +154,10 @@ def _check_weights(weights: Sequence[float] | None, files: int) -> None:
         raise DataError(f"weights {_written(weights)}: expected finite numbers above 0")
 
 
-def _check_unused(options: dict[str, object]) -> None:
+def _check_unused(options: EncodingOptions) -> None:
     """Refuse what only encoding reads."""
-    given = [name for name, value in options.items() if value is not None]
+    values = {"--data": options.data, "--batch-size": options.batch_size, "--compat": options.compat}
+    given = [name for name, value in values.items() if value is not None]
     if given:
         raise DataError(
             f"{', '.join(given)}: embedding files are encoded already", "leave it out, or name a checkpoint"
@@ -184,6 +167,7 @@ def _check_unused(options: dict[str, object]) -> None:
 def _read(path: Path, split: str | None) -> EmbeddingFile:
     """The vectors in a file, of the split that was asked for."""
     found = read_embeddings(path)
+    expect_captions(path, found)
     try:
         check_truth(found.image_of_caption, len(found.images.pooled), len(found.captions.pooled))
     except DataError as fault:
@@ -194,7 +178,7 @@ def _read(path: Path, split: str | None) -> EmbeddingFile:
     return found
 
 
-def _told(weights: Sequence[float] | None) -> str | None:
+def _unequal(weights: Sequence[float] | None) -> str | None:
     """Weights for a signature, where they matter."""
     return None if weights is None or len(set(weights)) == 1 else _written(weights)
 
@@ -222,10 +206,10 @@ def _similarity(part: EmbeddingFile) -> Similarity:
 
 
 def _model(part: EmbeddingFile) -> str:
-    """Which model a file is from; of vectors by other programs, the vectors themselves tell."""
-    told = part.attributes.get("model")
-    if told is not None:
-        return str(told)
+    """Which model a file is from; of vectors by other programs, the hash of the vectors."""
+    known = part.attributes.get("model")
+    if known is not None:
+        return str(known)
     sides = {"image": part.images, "caption": part.captions}
     arrays = {
         f"{name}.{field}": getattr(side, field) for name, side in sides.items() for field in ("pooled", "shared")
@@ -233,7 +217,7 @@ def _model(part: EmbeddingFile) -> str:
     return hash_of_state(arrays)[:HASH_DIGITS]
 
 
-def _joined(parts: Sequence[EmbeddingFile], key: str) -> str | None:
+def _merged(parts: Sequence[EmbeddingFile], key: str) -> str | None:
     """One value for an ensemble: those of its members, equal ones once."""
     known = dict.fromkeys(str(part.attributes[key]) for part in parts if key in part.attributes)
     return "+".join(known) or None

@@ -6,51 +6,47 @@ from collections.abc import Callable
 from pathlib import Path
 
 from selfalign_cli import parallel
-from selfalign_cli.assembly.loading import choose_device
+from selfalign_cli.assembly.device import choose_device
 from selfalign_cli.data.atomic import refuse_existing
 from selfalign_cli.launch import is_first
-from selfalign_cli.recipe.compat import Preset
-from selfalign_cli.scoring.embed import embed_checkpoint
+from selfalign_cli.scoring.embed import EncodingOptions, embed_checkpoint, ignore
 from selfalign_cli.scoring.embedding_writer import check_writable_kind, write_embeddings
 
 
 def export_embeddings(
     checkpoint: Path,
     out: Path,
+    options: EncodingOptions,
     *,
-    split: str = "test",
-    data: Path | None = None,
-    batch_size: int | None = None,
-    compat: Preset | None = None,
     device: str = "auto",
     overwrite: bool = False,
-    say: Callable[[str], None] = lambda _: None,
+    notify: Callable[[str], None] = ignore,
 ) -> None:
     """Encode a split and write its vectors with everything that names their rows.
+
+    Pictures without captions are exported too; the file then holds no caption.
 
     Args:
         checkpoint: the checkpoint.
         out: file to write; the suffix chooses HDF5, npz or Parquet.
-        split: name of the split.
-        data: feature file; None for the one the checkpoint was trained on.
-        batch_size: rows encoded at once; None for the recipe's.
-        compat: preset to encode under; None for the checkpoint's own.
+        options: what to encode, and how.
         device: auto, cpu or cuda.
         overwrite: replace a file that is there.
-        say: shows what a person should know: captions that were cut.
+        notify: shows messages, about captions that were cut for one.
+
+    Raises:
+        SelfAlignError: see `embed_checkpoint` and `write_embeddings`.
     """
     check_writable_kind(out)
     refuse_existing(out, overwrite, [checkpoint])
     with parallel.process_group():
         encoded = embed_checkpoint(
             checkpoint,
-            data=data,
-            split=split,
-            batch_size=batch_size,
-            compat=compat,
+            options,
             device=choose_device(device),
+            captions_required=False,
             written=[out],
-            say=say,
+            notify=notify,
         )
     if not is_first():
         return

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from selfalign_cli.data.atomic import replacing
 from selfalign_cli.errors import DataError
-from selfalign_cli.metrics.top import Top
+from selfalign_cli.metrics.top_k import Top
 from selfalign_cli.scoring.evaluate import Evaluation
 
 TAG = "selfalign"

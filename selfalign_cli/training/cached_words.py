@@ -13,12 +13,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import warnings
 from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from tokenize import TokenError
 from typing import IO
 
 import numpy as np
@@ -26,9 +24,10 @@ import torch
 
 from selfalign_cli.assembly.checkpoint import hash_of_state
 from selfalign_cli.data.atomic import replacing
-from selfalign_cli.data.features.array_in_file import ArrayInFile, Extent, identity
+from selfalign_cli.data.features.array_in_file import ArrayInFile
+from selfalign_cli.data.formats.arrays import NpyRows
 from selfalign_cli.data.text.token_table import TokenTable
-from selfalign_cli.errors import RunError
+from selfalign_cli.errors import DataError, RunError
 from selfalign_cli.models.token_encoder import TokenEncoder
 from selfalign_cli.training.trainer import TrainingData
 
@@ -121,15 +120,10 @@ def _cached(
 def _open(path: Path, table: TokenTable, width: int) -> ArrayInFile | None:
     """The states in a file; None if there is no file, or not a whole one."""
     try:
-        before = identity(path)
-        with warnings.catch_warnings():  # numpy's, about headers that only damage can bring about
-            warnings.simplefilter("ignore")
-            found = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, TypeError, ArithmeticError, EOFError, SyntaxError, TokenError):
+        found = NpyRows(path, axes=2)
+    except DataError:
         return None
-    if not isinstance(found, np.memmap) or found.shape != (len(table.ids), width) or found.dtype != NUMBER:
-        return None
-    return ArrayInFile(path, Extent(found.offset, (len(table.ids), width), NUMBER.str), before)
+    return found.stored if (found.shape, found.dtype) == ((len(table.ids), width), NUMBER) else None
 
 
 @torch.inference_mode()

@@ -10,14 +10,16 @@ import torch
 
 from selfalign_cli import parallel
 from selfalign_cli.assembly.checkpoint import load_checkpoint
-from selfalign_cli.assembly.encode import open_split, told_of_cut
-from selfalign_cli.assembly.loading import choose_device, language_of_recipe, needs_boxes, open_features
+from selfalign_cli.assembly.device import choose_device
+from selfalign_cli.assembly.features import needs_boxes, open_features
+from selfalign_cli.assembly.language import language_of_recipe
+from selfalign_cli.assembly.split import message_about_cut, open_split
 from selfalign_cli.data.pairs import PairDataset
 from selfalign_cli.errors import DataError, RecipeError, RunError
 from selfalign_cli.recipe.hashes import recipe_hash
 from selfalign_cli.recipe.schema import Recipe
+from selfalign_cli.signals import StopRequest
 from selfalign_cli.training.cached_words import with_cached_words
-from selfalign_cli.training.interrupt import StopRequest
 from selfalign_cli.training.metrics_log import MetricsLog, NoLog
 from selfalign_cli.training.run_folder import RunFolder, check_resumable
 from selfalign_cli.training.train_state import TrainState, begin_state, restore_state
@@ -122,7 +124,7 @@ def start_or_resume(
     elif resume:
         ui.message(f"there is no {folder.last} to resume: starting at the first step")
     for split, tokens in ((data.pairs.split, data.pairs.tokens), (data.dev.split, data.dev.tokens)):
-        told = told_of_cut(tokens, split=split, max_words=recipe.data.max_words)
+        told = message_about_cut(tokens, split=split, max_words=recipe.data.max_words)
         if told:
             ui.message(told)
     unknown = _told_of_unknown(data)

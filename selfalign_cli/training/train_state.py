@@ -10,15 +10,11 @@ import torch
 from torch import Tensor
 
 from selfalign_cli import parallel
-from selfalign_cli.assembly.build import (
-    ParameterGroups,
-    build_model,
-    build_objective,
-    build_optimizer,
-    parameter_groups,
-)
+from selfalign_cli.assembly.build import build_model
 from selfalign_cli.assembly.checkpoint import Checkpoint, load_state
-from selfalign_cli.assembly.loading import Language
+from selfalign_cli.assembly.language import Language
+from selfalign_cli.assembly.objective import build_objective
+from selfalign_cli.assembly.optimizer import ParameterGroups, build_optimizer, parameter_groups
 from selfalign_cli.errors import CheckpointError
 from selfalign_cli.losses.objective import Objective
 from selfalign_cli.models.retrieval import RetrievalModel
@@ -58,7 +54,7 @@ class TrainState:
     @property
     def device(self) -> torch.device:
         """Where it is trained."""
-        return self.groups.main[0].device
+        return self.groups.all()[0].device
 
     def training(self) -> dict[str, Any]:
         """What a checkpoint keeps for `--resume` beside the model, the random numbers of all processes included."""

@@ -13,13 +13,15 @@ from torch import Tensor
 
 from selfalign_cli import parallel
 from selfalign_cli.assembly.checkpoint import Checkpoint, save_checkpoint
-from selfalign_cli.assembly.encode import SplitData, caption_width, embed_split
-from selfalign_cli.assembly.loading import Language
+from selfalign_cli.assembly.encode import caption_width, embed_split
+from selfalign_cli.assembly.language import Language
+from selfalign_cli.assembly.optimizer import training_quirks
+from selfalign_cli.assembly.split import SplitData
 from selfalign_cli.data.pairs import PairDataset, pair_batches
 from selfalign_cli.encodings import PairBatch
 from selfalign_cli.errors import RunError
 from selfalign_cli.recipe.schema import Recipe
-from selfalign_cli.training.interrupt import RunInterrupted, StopRequest
+from selfalign_cli.signals import RunInterrupted, StopRequest
 from selfalign_cli.training.metrics_log import MetricsLog, NoLog
 from selfalign_cli.training.run_folder import RunFolder
 from selfalign_cli.training.step import train_step
@@ -136,8 +138,7 @@ class Run:
             pairs=self._pairs_of_step(),
             chunk_size=recipe.optim.chunk_size,
             warmup=epoch < recipe.loss.ranking.warmup_epochs,
-            freeze_prototypes=epoch < recipe.loss.concept.frozen_epochs,
-            captioner_twice=recipe.optim.captioner_twice,
+            quirks=training_quirks(recipe, epoch=epoch),
         )
         state.step += 1
         self.pending.append(terms)

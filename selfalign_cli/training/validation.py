@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from selfalign_cli.assembly.encode import SplitData
+from selfalign_cli.assembly.split import SplitData
 from selfalign_cli.encodings import RetrievalVectors
+from selfalign_cli.metrics.cutoffs import RECALLS
 from selfalign_cli.metrics.ranks import rank_vectors
 from selfalign_cli.metrics.recall import direction_scores, published_selection, rsum
 from selfalign_cli.recipe.schema import Recipe
+
+LOGGED = (*RECALLS, "median_rank", "mean_rank")
 
 
 def score_vectors(
@@ -27,8 +30,6 @@ def score_vectors(
     )
     i2t, t2i = direction_scores(ranks.i2t_rank), direction_scores(ranks.t2i_rank)
     named = {
-        f"{direction}_{name}": getattr(scores, name)
-        for direction, scores in (("i2t", i2t), ("t2i", t2i))
-        for name in ("r1", "r5", "r10", "median_rank", "mean_rank")
+        f"{direction}_{name}": scores[name] for direction, scores in (("i2t", i2t), ("t2i", t2i)) for name in LOGGED
     }
     return {**named, "rsum": rsum(i2t, t2i), "r1+r5": published_selection(i2t, t2i)}

@@ -16,17 +16,18 @@ import torch
 from campaigns.outcome import differences
 
 from selfalign_cli.assembly.checkpoint import Checkpoint, load_checkpoint
-from selfalign_cli.assembly.loading import language_of_checkpoint, model_of_checkpoint
+from selfalign_cli.assembly.language import language_of_checkpoint
+from selfalign_cli.assembly.retriever import Retriever
 from selfalign_cli.data.convert import convert_to_feature_file
 from selfalign_cli.data.features.file import FeatureFile
 from selfalign_cli.data.formats.caption_tables import read_caption_table
 from selfalign_cli.data.pairs import collate_images
 from selfalign_cli.data.text.captions import read_vocabulary_captions
-from selfalign_cli.data.text.foreign_vocab import read_vocabulary
 from selfalign_cli.data.text.vocab import Vocabulary
 from selfalign_cli.data.text.wordpiece import WordPieceTokenizer, load_tokenizer
 from selfalign_cli.inspection.files import inspect_any
 from selfalign_cli.published.importing import ImportSources, import_checkpoint
+from selfalign_cli.published.vocabulary import read_vocabulary
 from selfalign_cli.recipe.hashes import recipe_hash
 from selfalign_cli.recipe.load import dump_recipe, load_recipe, parse_recipe
 from selfalign_cli.scoring.compare import compare_files
@@ -122,10 +123,9 @@ def _captions(path: Path) -> Path:
 def checkpoint(path: Path) -> None:
     """A checkpoint that is accepted makes a model, and training goes on from it."""
     found = load_checkpoint(path)
-    language = language_of_checkpoint(found)
-    model_of_checkpoint(found, what=str(path), language=language)
+    Retriever.load(path, device=CPU)
     if found.training is not None:
-        state = begin_state(found.recipe, language, found.feature_dim, device=CPU)
+        state = begin_state(found.recipe, language_of_checkpoint(found), found.feature_dim, device=CPU)
         restore_state(state, found, what=str(path))
         expect(state.not_finite() is None, f"{state.not_finite()} is not finite")
 
@@ -150,8 +150,8 @@ def embeddings(path: Path) -> None:
     images, captions, truth = found.images, found.captions, found.image_of_caption
     expect(images.pooled.shape[2] == captions.pooled.shape[1], "widths differ")
     expect(bool(images.pooled.isfinite().all() and captions.pooled.isfinite().all()), "vectors are not finite")
-    expect(len(truth) == len(captions.pooled) and 0 <= int(truth.min()), "a caption without a picture")
-    expect(int(truth.max()) < len(images.pooled), "a caption of a picture that is not there")
+    expect(len(truth) == len(captions.pooled) and bool((truth >= 0).all()), "a caption without a picture")
+    expect(bool((truth < len(images.pooled)).all()), "a caption of a picture that is not there")
 
 
 def compared(path: Path) -> None:

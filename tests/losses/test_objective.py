@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 from support.tiny_models import CAMERA, VSRN, Tiny, build_tiny, pairs
-from torch import Tensor
+from torch import Tensor, nn
 
 from selfalign_cli.encodings import PairBatch
-from selfalign_cli.losses.concept import ConceptAlignment
 from selfalign_cli.losses.context import context_alignment_loss
 from selfalign_cli.losses.diversity import diversity_loss
+from selfalign_cli.losses.objective import Objective, Term
 from selfalign_cli.losses.ranking import hinge_loss
 from selfalign_cli.similarity import similarity
 
@@ -107,17 +107,14 @@ def test_terms_are_what_their_functions_give(text: str) -> None:
         "context_text": context_alignment_loss(
             images.context.guide, texts.context.locals, temperature=0.9, negatives=5, mask=pairs_.texts.mask
         ),
-        "concept": concept(made)(images.host.concepts, pairs_.images.mask, texts.host.concepts, pairs_.texts.mask),
+        "concept": made.objective.concept(
+            images.host.concepts, pairs_.images.mask, texts.host.concepts, pairs_.texts.mask
+        ),
     }
-    if images.host.view_logits is not None:
-        expected["diversity"] = diversity_loss(images.host.view_logits, pairs_.images.mask)
+    if text is CAMERA:
+        expected["diversity"] = diversity_loss(images.host.extras["view_logits"], pairs_.images.mask)
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value)
-
-
-def concept(made: Tiny) -> ConceptAlignment:
-    assert made.objective.concept is not None
-    return made.objective.concept
 
 
 @pytest.mark.parametrize(
@@ -168,3 +165,30 @@ def test_one_pair_alone_trains(text: str, preset: str) -> None:
     assert all(torch.isfinite(term) for term in found.values())
     for name, parameter in made.trainable().items():
         assert parameter.grad is None or torch.isfinite(parameter.grad).all(), name
+
+
+def toy(name: str, **changes: object) -> Term:
+    fields: dict[str, object] = {"weight": 1.0, "weight_key": None, "function": torch.sum, "reads": {}, **changes}
+    return Term(name, **fields)  # type: ignore[arg-type]
+
+
+def test_a_term_that_reads_what_no_encoder_gives_is_an_error() -> None:
+    """By whatever way the name is wrong: an extra of another host, a field nobody has, a part that is switched off."""
+    made, pairs_ = tiny(VSRN, "selfalign.enabled=false"), batch()
+    for path in ("images.host.extras.view_logits", "texts.hots.mask", "images.context.guide", "batch.images"):
+        objective = Objective([toy("toy", reads={"input": path})])
+        images, texts = made.model.encode_image(pairs_.images), made.model.encode_text(pairs_.texts)
+        with pytest.raises(LookupError, match=f"a loss term reads {path}, which this model does not give"):
+            objective(images, texts, pairs_, warmup=False)
+
+
+def test_two_terms_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="two terms of one name"):
+        Objective([toy("toy"), toy("toy")])
+    with pytest.raises(ValueError, match="two modules of one name in a checkpoint: shared"):
+        Objective([toy(name, settings={"shared": nn.Linear(1, 1)}) for name in ("first", "second")])
+    shared = nn.Linear(1, 1)
+    objective = Objective([toy(name, settings={"shared": shared}) for name in ("first", "second")])
+    assert list(objective.state_dict()) == ["shared.weight", "shared.bias"]
+    with pytest.raises(ValueError, match="a term of each pair shares parameters with one among pairs"):
+        Objective([toy("first", settings={"second": shared}), toy("second", function=shared, of_each_pair=True)])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import numpy as np
 import pytest
 import torch
+from support.scores import rank_scores
 
-from selfalign_cli.metrics.ranks import rank_matrix
 from selfalign_cli.metrics.recall import direction_scores
 
 NAMES = {"R@1": "r1", "R@5": "r5", "R@10": "r10", "MedianR": "median_rank", "MeanR": "mean_rank"}
@@ -23,9 +21,9 @@ def test_recalls_agree_with_fico_itr(seed: int):
     scores = draw.normal(size=(40, len(truth)))
     scores[truth, np.arange(len(truth))] += 1.5
     theirs = tasks.instance_retrieval(scores, captions_per_image=truth.tolist())
-    ranks = rank_matrix(torch.from_numpy(scores), torch.from_numpy(truth))
+    ranks = rank_scores(torch.from_numpy(scores), torch.from_numpy(truth))
     for found, ours in zip(theirs, (ranks.i2t_rank, ranks.t2i_rank), strict=True):
-        expected = asdict(direction_scores(ours))
+        expected = direction_scores(ours)
         assert {ours: float(found[name]) for name, ours in NAMES.items()} == pytest.approx(
             {name: expected[name] for name in NAMES.values()}
         )

@@ -10,12 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.golden import skip_where_left_out
+from support.scores import rank_scores
 from torch import Tensor
 
 from selfalign_cli.encodings import RetrievalVectors
-from selfalign_cli.metrics.ranks import Ranks, rank_matrix, rank_vectors
+from selfalign_cli.metrics.ranks import Ranks, rank_vectors
 from selfalign_cli.metrics.recall import (
-    DirectionScores,
+    Scores,
     direction_scores,
     mean_scores,
     published_selection,
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.parametrize("dtype", DTYPES)
 
 def test_golden_matrix(golden_dir: Path, dtype: torch.dtype):
     for case, found, numbers in cases(golden_dir, "matrix"):
-        ranks = rank_matrix(found["sims"].to(dtype), truth_of(found))
+        ranks = rank_scores(found["sims"].to(dtype), truth_of(found))
         assert_ranks(ranks, found, "", case)
         assert_numbers(ranks, numbers, case)
 
@@ -133,8 +134,8 @@ def assert_numbers(ranks: Ranks, expected: Any, case: str) -> None:
     assert published_selection(i2t, t2i) == pytest.approx(expected["validation_score"], abs=1e-9), case
 
 
-def assert_directions(i2t: DirectionScores, t2i: DirectionScores, expected: Any, case: str) -> None:
+def assert_directions(i2t: Scores, t2i: Scores, expected: Any, case: str) -> None:
     for direction, scores in (("i2t", i2t), ("t2i", t2i)):
         for theirs, ours in NUMBERS.items():
-            assert getattr(scores, ours) == pytest.approx(expected[direction][theirs], abs=1e-9), f"{case} {theirs}"
+            assert scores[ours] == pytest.approx(expected[direction][theirs], abs=1e-9), f"{case} {theirs}"
     assert rsum(i2t, t2i) == pytest.approx(expected["rsum"], abs=1e-9), case

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support.scores import rank_scores
 
 from selfalign_cli.encodings import RetrievalVectors
 from selfalign_cli.errors import DataError
-from selfalign_cli.metrics.ranks import rank_matrix
 from selfalign_cli.metrics.recall import (
     cut_folds,
     direction_scores,
@@ -25,7 +25,7 @@ from selfalign_cli.metrics.recall import (
 
 def test_recall_counts_by_hand():
     """S = [[.9,.1,.8],[.2,.3,.7]], captions of pictures 0, 0, 1: i2t R@1 100, t2i R@1 33.3"""
-    ranks = rank_matrix(torch.tensor([[0.9, 0.1, 0.8], [0.2, 0.3, 0.7]]), torch.tensor([0, 0, 1]))
+    ranks = rank_scores(torch.tensor([[0.9, 0.1, 0.8], [0.2, 0.3, 0.7]]), torch.tensor([0, 0, 1]))
     assert recall_at(ranks.i2t_rank, 1) == 100.0
     assert recall_at(ranks.t2i_rank, 1) == pytest.approx(100 / 3)
 
@@ -47,7 +47,7 @@ def test_sums_by_hand():
 
 def test_mean_of_folds():
     mean = mean_scores([direction_scores(torch.tensor([0])), direction_scores(torch.tensor([2]))])
-    assert (mean.r1, mean.r5, mean.median_rank) == (50.0, 100.0, 2.0)
+    assert (mean["r1"], mean["r5"], mean["median_rank"]) == (50.0, 100.0, 2.0)
 
 
 def test_folds_take_their_captions_along():
@@ -71,7 +71,7 @@ def test_a_fold_is_ranked_alone_and_joined_in_data_set_order():
     whole = joined_ranks(folds, ranks)
     scores = model[0].concatenated()[:, 0] @ model[1].concatenated().T
     for fold, part in zip(folds, ranks, strict=True):
-        alone = rank_matrix(scores[fold.images][:, fold.captions], fold.image_of_caption)
+        alone = rank_scores(scores[fold.images][:, fold.captions], fold.image_of_caption)
         assert torch.equal(part.i2t_rank, alone.i2t_rank)
         assert torch.equal(whole.t2i_rank[fold.captions], alone.t2i_rank)
         assert torch.equal(whole.i2t_top1[fold.images], fold.captions[alone.i2t_top1])

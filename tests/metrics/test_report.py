@@ -36,7 +36,7 @@ def test_document_has_what_was_promised():
 def test_top_level_is_the_mean_of_folds():
     found = report(folds=4)
     assert len(found.per_fold) == 4
-    assert found.t2i.r1 == sum(fold.t2i.r1 for fold in found.per_fold) / 4
+    assert found.t2i["r1"] == sum(fold.t2i["r1"] for fold in found.per_fold) / 4
     assert abs(found.rsum - sum(fold.rsum for fold in found.per_fold) / 4) < 1e-9
 
 
@@ -44,7 +44,7 @@ def test_ranks_in_the_document_are_one_based():
     found = report()
     ranks = found.to_json(ranks=True)["ranks"]
     assert ranks["i2t"] == (found.ranks.i2t_rank + 1).tolist()
-    assert sum(ranks["t2i"]) / 20 == found.t2i.mean_rank
+    assert sum(ranks["t2i"]) / 20 == found.t2i["mean_rank"]
     assert ranks["image_of_caption"] == list(range(20))
 
 

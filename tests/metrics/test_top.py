@@ -10,7 +10,8 @@ from selfalign_cli.encodings import RetrievalVectors
 from selfalign_cli.metrics.ranks import rank_vectors
 from selfalign_cli.metrics.recall import cut_folds
 from selfalign_cli.metrics.score_blocks import Model
-from selfalign_cli.metrics.top import Top, top_folds, top_vectors
+from selfalign_cli.metrics.top import top_folds, top_vectors
+from selfalign_cli.metrics.top_k import Top
 from selfalign_cli.similarity import similarity
 
 TRUTH = torch.tensor([3, 0, 5, 1, 4, 2, 0, 3, 5, 5, 1])

@@ -237,6 +237,7 @@ def test_a_missing_path_that_could_be_a_hub_model_says_how_to_write_one() -> Non
     assert "hub:google-bert/bert-base-uncased" in str(caught.value.hint)
 
 
+@pytest.mark.usefixtures("no_hub")
 @pytest.mark.parametrize("source", ["no-such-model-of-ours", "hub:nobody/no-such-model-of-ours"])
 def test_a_hub_model_out_of_reach_is_one_message(source: str) -> None:
     with pytest.raises(CheckpointError, match="no-such-model-of-ours"):

@@ -25,6 +25,7 @@ from support.golden_models import (
 )
 from torch import Tensor
 
+from selfalign_cli.assembly.optimizer import training_quirks
 from selfalign_cli.similarity import similarity
 
 CASES = model_cases("position_enc")
@@ -49,13 +50,12 @@ def outputs(golden: GoldenModel, index: int, *, halved: bool) -> dict[str, Tenso
         hidden = golden.model.token_encoder.states(batch.texts)
     assert images.context is not None
     assert texts.context is not None
-    assert images.host.view_logits is not None
     half = 0.5 if halved else 1.0
     scores = similarity(images.vectors, texts.vectors)
     return {
         "bert_last_hidden": hidden,
         "img_views": images.host.pooled,
-        "smry_mat": images.host.view_logits,
+        "smry_mat": images.host.extras["view_logits"],
         "img_fc_emb": images.host.concepts,
         "cap_emb": texts.host.pooled,
         "cap_local_emb": texts.host.concepts,
@@ -103,7 +103,7 @@ def test_golden_optimizer_steps(case: str, precision: str, epoch: int) -> None:
     assert losses
     for index, expected in enumerate(losses):
         batch = camera_batch(golden.folder, index, golden.dtype)
-        terms = golden.step(batch, freeze_prototypes=epoch < golden.recipe.loss.concept.frozen_epochs)
+        terms = golden.step(batch, training_quirks(golden.recipe, epoch=epoch))
         # Losses of later steps carry the parameter differences of the steps before.
         golden.assert_losses(terms, expected, exact[index], LOSS[precision] * (1 if index == 0 else 100))
         path = golden.folder / f"step{index + 1}_{suffix}.safetensors"

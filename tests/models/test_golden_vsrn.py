@@ -25,6 +25,8 @@ from support.golden_models import (
     vsrn_batch,
 )
 
+from selfalign_cli.assembly.optimizer import NO_QUIRKS, training_quirks
+
 CASES = model_cases("Rs_GCN_1")
 
 pytestmark = [
@@ -46,12 +48,11 @@ def outputs(golden: GoldenModel, index: int, *, halved: bool) -> dict[str, torch
         images, texts = golden.model.encode_image(batch.images), golden.model.encode_text(batch.texts)
     assert images.context is not None
     assert texts.context is not None
-    assert images.host.regions is not None
     half = 0.5 if halved else 1.0
     return {
         "img_emb": images.host.pooled[:, 0],
         "cap_emb": texts.host.pooled,
-        "gcn_img_emd": images.host.regions,
+        "gcn_img_emd": images.host.extras["regions"],
         "img_loc_feas": images.host.concepts,
         "cap_loc_feas": texts.host.concepts,
         "img_atd_glo": images.context.guide,
@@ -88,7 +89,7 @@ def test_golden_outputs_without_context_relu(case: str, precision: str) -> None:
 def test_golden_losses_without_context_relu(case: str, precision: str) -> None:
     golden = model(case, precision, relu=False).start(training=True)
     losses = settings(golden.folder / "meta.json")["ctx_relu_0_losses"]
-    terms = golden.step(vsrn_batch(golden.folder, 0, golden.dtype))
+    terms = golden.step(vsrn_batch(golden.folder, 0, golden.dtype), training_quirks(golden.recipe, epoch=0))
     golden.assert_losses(terms, losses[precision], losses["f64"], LOSS[precision])
 
 
@@ -106,8 +107,9 @@ def test_golden_optimizer_steps(case: str, precision: str, twice: bool) -> None:
     form = "{}" if twice else "{}_dedup"
     losses, exact = (golden.meta["losses_per_step"][form.format(name)] for name in (precision, "f64"))
     assert losses
+    quirks = training_quirks(golden.recipe, epoch=0) if twice else NO_QUIRKS
     for index, expected in enumerate(losses):
-        terms = golden.step(vsrn_batch(golden.folder, index, golden.dtype), captioner_twice=twice)
+        terms = golden.step(vsrn_batch(golden.folder, index, golden.dtype), quirks)
         # Losses of later steps carry the parameter differences of the steps before.
         golden.assert_losses(terms, expected, exact[index], LOSS[precision] * (1 if index == 0 else 100))
         path = golden.folder / f"step{index + 1}_{suffix}.safetensors"

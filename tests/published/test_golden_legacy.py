@@ -22,7 +22,8 @@ from selfalign_cli.data.convert import convert_to_feature_file
 from selfalign_cli.metrics.report import RetrievalReport
 from selfalign_cli.published.checkpoint import read_published_checkpoint
 from selfalign_cli.published.importing import ImportSources, import_checkpoint
-from selfalign_cli.scoring.evaluate import evaluate_files
+from selfalign_cli.scoring.embed import EncodingOptions
+from selfalign_cli.scoring.evaluate import score_files
 from selfalign_cli.scoring.export import export_embeddings
 
 LEGACY = golden_root() / "legacy"
@@ -145,7 +146,7 @@ def assert_numbers(document: Any, expected: Any) -> None:
 def test_golden_evaluation(case: Case, imported, features: Path) -> None:
     for name, batch_size in runs(case).items():
         split = name.split("_bs")[0]
-        report = evaluate_files([imported(case.file)], data=features, split=split, batch_size=batch_size)
+        report = score_files([imported(case.file)], EncodingOptions(split, features, batch_size)).report
         assert_ranks(report, case.vectors, name)
         assert_numbers(report.to_json(), case.numbers[name])
 
@@ -156,9 +157,7 @@ def test_golden_embeddings(case: Case, imported, features: Path, folder: Path) -
     for name, batch_size in runs(case).items():
         if f"{name}.images" in case.vectors:
             out = folder / f"{case}-{name}.h5"
-            export_embeddings(
-                imported(case.file), out, data=features, split=name.split("_bs")[0], batch_size=batch_size
-            )
+            export_embeddings(imported(case.file), out, EncodingOptions(name.split("_bs")[0], features, batch_size))
             with h5py.File(out) as file:
                 images, captions = (torch.from_numpy(np.asarray(file[part])) for part in ("image", "caption"))
             expected = case.vectors[f"{name}.images"]
@@ -186,7 +185,9 @@ def test_golden_command_line_at_the_training_batch_size(case: Case, imported, fe
 def test_golden_folds(case: Case, imported, features: Path) -> None:
     expected = case.numbers["five_folds"]
     count = len(expected["folds"])
-    report = evaluate_files([imported(case.file)], data=features, folds=count, batch_size=usual_batch(case))
+    report = score_files(
+        [imported(case.file)], EncodingOptions(data=features, batch_size=usual_batch(case)), folds=count
+    ).report
     document = report.to_json()
     assert_numbers(document, expected["mean"])
     per_image = len(report.ranks.t2i_rank) // len(report.ranks.i2t_rank)
@@ -208,7 +209,7 @@ def test_golden_second_model_and_ensemble(case: Case, imported, features: Path) 
     for file in case.second:
         pair = [imported(case.file), imported(file)]
         for name, paths in (("model_b", pair[1:]), ("ensemble", pair)):
-            report = evaluate_files(paths, data=features, batch_size=usual_batch(case))
+            report = score_files(paths, EncodingOptions(data=features, batch_size=usual_batch(case))).report
             assert_ranks(report, case.vectors, name)
             assert_numbers(report.to_json(), case.numbers[name])
 
@@ -216,7 +217,7 @@ def test_golden_second_model_and_ensemble(case: Case, imported, features: Path) 
 @every_case
 def test_golden_corrected_scores_do_not_depend_on_the_batch(case: Case, imported, features: Path) -> None:
     one, many = (
-        evaluate_files([imported(case.file)], data=features, batch_size=size, compat="corrected")
+        score_files([imported(case.file)], EncodingOptions(None, features, size, "corrected")).report
         for size in (1, usual_batch(case))
     )
     assert one.to_json()["rsum"] == many.to_json()["rsum"]
@@ -229,7 +230,7 @@ def test_golden_corrected_is_the_published_program_at_batch_size_one(
     case: Case, batch_size: int, imported, features: Path
 ) -> None:
     name = next(name for name, size in runs(case).items() if name.startswith("test_") and size == 1)
-    report = evaluate_files([imported(case.file)], data=features, batch_size=batch_size, compat="corrected")
+    report = score_files([imported(case.file)], EncodingOptions(None, features, batch_size, "corrected")).report
     assert_ranks(report, case.vectors, name)
     assert_numbers(report.to_json(), case.numbers[name])
 

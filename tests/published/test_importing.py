@@ -23,14 +23,15 @@ from support.published_files import (
 )
 
 from selfalign_cli.assembly.checkpoint import load_checkpoint, save_checkpoint
-from selfalign_cli.assembly.loading import language_of_checkpoint, model_of_checkpoint
+from selfalign_cli.assembly.language import language_of_checkpoint
+from selfalign_cli.assembly.retriever import Retriever
 from selfalign_cli.data.features.file import FeatureFile
 from selfalign_cli.data.features.records import ImageRecord
 from selfalign_cli.data.features.writer import write_feature_file
 from selfalign_cli.data.text.vocab import build_vocabulary
 from selfalign_cli.errors import CheckpointError, DataError, SelfAlignError
 from selfalign_cli.published.importing import ImportSources, import_checkpoint
-from selfalign_cli.scoring.evaluate import evaluate_files
+from selfalign_cli.scoring.evaluate import score_files
 
 HOSTS = {"vsrn": VSRN_OPTIONS, "camera": CAMERA_OPTIONS}
 
@@ -68,7 +69,7 @@ def test_every_weight_arrives(tmp_path, sources, host, selfalign, zipped):
     assert (found.recipe.model.name, found.recipe.selfalign.enabled) == (host, selfalign)
     assert (found.epoch, found.step, found.scores, found.feature_dim) == (3, 30, {"r1+r5": 132.5}, FEATURE_DIM)
     expected = published_model(HOSTS[host], selfalign=selfalign).state_dict()
-    model = model_of_checkpoint(found, what="new.ckpt").state_dict()
+    model = Retriever.load(tmp_path / "new.ckpt", device="cpu").model.state_dict()
     assert expected.keys() == model.keys()
     assert all(torch.equal(value, model[name]) for name, value in expected.items())
     assert result.notes == []
@@ -267,13 +268,13 @@ def test_data_are_remembered(tmp_path, sources, host):
     named = ImportSources(vocab=sources[host].vocab, bert=sources[host].bert, data=data)
     found = import_content(tmp_path, published_content(HOSTS[host]), named).checkpoint
     assert found.data["content_hash"] == FeatureFile(data).content_hash
-    assert evaluate_files([tmp_path / "new.ckpt"]).captions == 4
+    assert score_files([tmp_path / "new.ckpt"]).report.captions == 4
 
 
 def test_without_data_eval_asks_for_them(tmp_path, sources):
     import_content(tmp_path, published_content(), sources["vsrn"])
     with pytest.raises(DataError, match="names no feature file") as caught:
-        evaluate_files([tmp_path / "new.ckpt"])
+        score_files([tmp_path / "new.ckpt"])
     assert "--data" in str(caught.value.hint)
 
 

@@ -41,7 +41,7 @@ def report(path: Path, source: Path, folds: int = 1) -> Path:
     assert file.image_ids is not None
     assert file.caption_texts is not None
     queries = query_hash(file.image_ids, file.caption_texts, file.image_of_caption.tolist())
-    parts, ranks = rank_folds([file.model], file.image_of_caption, folds=folds)
+    parts, ranks = rank_folds([file.vectors], file.image_of_caption, folds=folds)
     made = make_report(parts, ranks, split="test", signature="", queries=queries)
     path.write_text(json.dumps(made.to_json(ranks=True)))
     return path

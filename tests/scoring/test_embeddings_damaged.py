@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from selfalign_cli.data import rehearsal
+from selfalign_cli.data import sandbox
 from selfalign_cli.errors import CheckpointError, DataError
 from selfalign_cli.scoring.embeddings import read_embeddings
 
@@ -24,7 +24,7 @@ ARRAYS = {
 @pytest.mark.parametrize("size", [0, 2**64 - 8, 2**64 - 1])
 def test_a_heap_that_sends_the_library_in_circles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: int) -> None:
     """24 bytes behind the mark of a heap stands the size of its first object; texts lie in heaps."""
-    monkeypatch.setattr(rehearsal, "SECONDS", 0)
+    monkeypatch.setattr(sandbox, "READING_SECONDS", 0)
     path = tmp_path / "e.h5"
     with h5py.File(path, "w") as file:
         file.update(ARRAYS)

@@ -8,7 +8,9 @@ import torch
 from support.golden import allowances, difference, settings, tensors, under, widen
 from torch import Tensor
 
-from selfalign_cli.assembly.build import build_model, build_objective, build_optimizer, parameter_groups
+from selfalign_cli.assembly.build import build_model
+from selfalign_cli.assembly.objective import build_objective
+from selfalign_cli.assembly.optimizer import NO_QUIRKS, TrainingQuirks, build_optimizer, parameter_groups
 from selfalign_cli.encodings import ImageBatch, PairBatch, TextBatch
 from selfalign_cli.models.bert import bert_from_config
 from selfalign_cli.published import names
@@ -115,9 +117,7 @@ class GoldenModel:
         self.optimizer = build_optimizer(self.recipe, self.groups)
         return self
 
-    def step(
-        self, batch: PairBatch, *, captioner_twice: bool = True, freeze_prototypes: bool = False
-    ) -> dict[str, Tensor]:
+    def step(self, batch: PairBatch, quirks: TrainingQuirks = NO_QUIRKS) -> dict[str, Tensor]:
         return train_step(
             self.model,
             self.objective,
@@ -125,8 +125,7 @@ class GoldenModel:
             self.groups,
             batch,
             grad_clip_norm=self.recipe.optim.grad_clip_norm,
-            captioner_twice=captioner_twice,
-            freeze_prototypes=freeze_prototypes,
+            quirks=quirks,
         )
 
     def backward(self, batch: PairBatch) -> None:

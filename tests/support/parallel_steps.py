@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from support import tiny_models
+from support.new_terms import with_new_terms
 
 from selfalign_cli import parallel
-from selfalign_cli.assembly.build import build_optimizer
+from selfalign_cli.assembly.optimizer import build_optimizer
 from selfalign_cli.encodings import PairBatch
 from selfalign_cli.training.step import train_step
 
@@ -25,6 +25,7 @@ HOSTS = {
     "vsrn": (tiny_models.VSRN, RATE),
     "camera": (tiny_models.CAMERA, RATE, "model.dropout=0.0"),
     "published vsrn": (tiny_models.VSRN, RATE, "compat=published"),
+    "new terms": (tiny_models.VSRN, RATE),
 }
 
 
@@ -37,21 +38,12 @@ def whole_batch(step: int, pairs: int) -> PairBatch:
     return replace(batch.to("cpu", torch.float64), images=replace(batch.to("cpu", torch.float64).images, index=index))
 
 
-def dealt(batch: PairBatch) -> PairBatch:
-    """The rows of this process."""
-    share = parallel.shard()
-
-    def cut(part: Any) -> Any:
-        found = {field.name: getattr(part, field.name) for field in fields(part)}
-        return replace(part, **{name: value[share] for name, value in found.items() if value is not None})
-
-    return PairBatch(cut(batch.images), cut(batch.texts), batch.captions[share])
-
-
 def main(host: str, pairs: str, chunk_size: str, out: str) -> None:
     text, *overrides = HOSTS[host]
     with parallel.process_group():
         tiny = tiny_models.build_tiny(text, *overrides, dtype=torch.float64).train()
+        if host == "new terms":
+            tiny = with_new_terms(tiny)
         optimizer = build_optimizer(tiny.recipe, tiny.groups)
         terms = []
         for step in range(STEPS):
@@ -61,7 +53,7 @@ def main(host: str, pairs: str, chunk_size: str, out: str) -> None:
                 tiny.objective,
                 optimizer,
                 tiny.groups,
-                dealt(batch),
+                batch.rows(parallel.shard()),
                 pairs=len(batch.captions),
                 chunk_size=int(chunk_size) or None,
                 grad_clip_norm=2.0,

@@ -110,30 +110,57 @@ def cold(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
     )
 
 
-def at_call(function: str, call: int, which: signal.Signals, *, after: bool = False, group: bool = False) -> str:
-    """Python for `before`: the process gets a signal at the n-th call of a function, before or after it runs.
+def at_call(
+    function: str,
+    call: int,
+    which: signal.Signals,
+    *,
+    counted: str = "True",
+    after: bool = False,
+    group: bool = False,
+    parent: bool = False,
+) -> str:
+    """Python for `before`: the process gets a signal at the n-th call of a function; see `code_at_call`.
+
+    Args:
+        function, call, counted, after: when.
+        which: the signal.
+        group: all processes of the command get the signal, as from Ctrl-C on a terminal.
+        parent: the parent of the process that calls gets it, for a function that a child calls.
+    """
+    if group:
+        code = code_at_call(function, call, f"os.killpg(0, {int(which)})", counted=counted, after=after)
+        return "import os\nos.setpgid(0, 0)\n" + code
+    target = "os.getppid()" if parent else "os.getpid()"
+    return code_at_call(function, call, f"os.kill({target}, {int(which)})", counted=counted, after=after)
+
+
+def code_at_call(function: str, call: int | None, code: str, *, counted: str = "True", after: bool = False) -> str:
+    """Python for `before`: some Python runs at the n-th call of a function, before or after that does its work.
 
     Args:
         function: dotted name, looked up where it is used, e.g. `os.replace`.
-        call: n, from 1.
-        which: the signal.
+        call: n, from 1; None for every call.
+        code: Python; it sees `os` and the arguments of the call as `positional` and `named`.
+        counted: a Python expression of these that says which calls count.
         after: once the function has done its work.
-        group: all processes of the command get the signal, as from Ctrl-C on a terminal.
     """
-    module, name = function.rsplit(".", 1)
-    send = f"os.killpg(0, {int(which)})" if group else f"os.kill(os.getpid(), {int(which)})"
+    owner, name = function.rsplit(".", 1)
     return f"""
-import importlib, itertools, os
-if {group}: os.setpgid(0, 0)
+import os
 def watch():
-    owner = importlib.import_module({module!r})
+    import itertools, pkgutil
+    owner = pkgutil.resolve_name({owner!r})
     original, calls = getattr(owner, {name!r}), itertools.count(1)
-    def counted(*positional, **named):
-        now = next(calls) == {call}
-        if now and not {after}: {send}
+    def watched(*positional, **named):
+        seen = {{**globals(), "positional": positional, "named": named}}
+        now = bool(eval({counted!r}, seen)) and {call} in (None, next(calls))
+        if now and not {after}:
+            exec({code!r}, seen)
         result = original(*positional, **named)
-        if now and {after}: {send}
+        if now and {after}:
+            exec({code!r}, seen)
         return result
-    setattr(owner, {name!r}, counted)
+    setattr(owner, {name!r}, watched)
 watch()
 """

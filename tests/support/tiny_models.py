@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from selfalign_cli.assembly.build import ParameterGroups, build_model, build_objective, parameter_groups
+from selfalign_cli.assembly.build import build_model
+from selfalign_cli.assembly.objective import build_objective
+from selfalign_cli.assembly.optimizer import ParameterGroups, parameter_groups
 from selfalign_cli.encodings import ImageBatch, PairBatch, TextBatch
 from selfalign_cli.losses.objective import Objective
 from selfalign_cli.models.bert import seeded_bert

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from campaigns.damage import damaged
+from support.instants import in_step
 from support.processes import Forks, at_call, until
 from support.world import World, differences, lines_of, opened, outcome
 
@@ -40,10 +41,7 @@ validation: {batch_size: 50}
 
 def while_computing(which: Signals) -> str:
     """A signal at the second batch of states."""
-    return at_call("selfalign_cli.models.token_encoder.TokenEncoder.states", 2, which).replace(
-        "importlib.import_module('selfalign_cli.models.token_encoder.TokenEncoder')",
-        "importlib.import_module('selfalign_cli.models.token_encoder').TokenEncoder",
-    )
+    return at_call("selfalign_cli.models.token_encoder.TokenEncoder.states", 2, which)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +109,7 @@ def test_training_gives_the_same_losses_gradients_and_scores(
 
 def test_killed_and_resumed(recipe: Path, forks: Forks, finished: Path, tmp_path: Path) -> None:
     """The second start takes the states of the first, and every bit is that of the unbroken run."""
-    before = at_call("selfalign_cli.training.trainer.train_step", 4, SIGKILL)
+    before = in_step(4, SIGKILL)
     assert forks.run("train", recipe, *CACHED, cwd=tmp_path, before=before).code == -SIGKILL
     resumed = forks.run("train", recipe, *CACHED, "--resume", cwd=tmp_path)
     assert resumed.code == 0, resumed.err

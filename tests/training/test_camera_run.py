@@ -9,7 +9,8 @@ from signal import SIGKILL
 import h5py
 import numpy as np
 import pytest
-from support.processes import Forks, at_call
+from support.instants import in_step
+from support.processes import Forks
 from support.records import make_record, write_records
 from support.world import World, differences, outcome
 
@@ -40,7 +41,7 @@ def finished(camera: Path, forks: Forks, tmp_path_factory: pytest.TempPathFactor
 
 
 def test_killed_and_resumed(camera: Path, forks: Forks, finished: Path, tmp_path: Path) -> None:
-    before = at_call("selfalign_cli.training.trainer.train_step", 4, SIGKILL)
+    before = in_step(4, SIGKILL)
     assert forks.run("train", camera, cwd=tmp_path, before=before).code == -SIGKILL
     resumed = forks.run("train", camera, "--resume", cwd=tmp_path)
     assert resumed.code == 0, resumed.err

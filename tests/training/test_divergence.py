@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.instants import code_in_step
 from support.processes import Forks
 from support.world import World, opened
 
@@ -38,17 +39,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(world: World, forks: Forks, tmp
 
 def overwriting(step: int, value: str) -> str:
     """Python for `before`: after some step, the first weight of the picture encoder has another value."""
-    return f"""
-import selfalign_cli.training.trainer as trainer
-original, calls = trainer.train_step, []
-def train_step(model, *rest, **named):
-    terms = original(model, *rest, **named)
-    calls.append(1)
-    if len(calls) == {step}:
-        next(model.image.parameters()).data.fill_({value})
-    return terms
-trainer.train_step = train_step
-"""
+    return code_in_step(step, f"next(positional[0].image.parameters()).data.fill_({value})", after=True)
 
 
 @pytest.mark.parametrize("option", ["run.save_every=1", "validation.every=1"])

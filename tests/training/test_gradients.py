@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from support import tiny_models
+from support.new_terms import with_new_terms
 from support.tiny_models import CAMERA, VSRN, Tiny, build_tiny
 
 from selfalign_cli.encodings import PairBatch
@@ -68,13 +69,33 @@ def test_the_gradient_is_that_of_the_loss_over_chunks_normalised_apart(host: str
     torch.manual_seed(5)
     take(chunked, size)
     torch.manual_seed(5)
-    parts = gradients._split(pairs, gradients._chunks(len(pairs.captions), size))
-    sides = [(plain.model.encode_image(part.images), plain.model.encode_text(part.texts)) for part in parts]
-    images, texts = gradients._joined(sides)
-    plain.objective(images, texts, pairs, warmup=False)["total"].backward()
+    spans = gradients._spans(11, gradients._chunks(11, size))
+    encoded = [gradients._encode(plain.model, pairs.rows(rows)) for rows in spans]
+    whole, own = (
+        {name: torch.cat([part.read([name])[name] for part in encoded]) for name in names}
+        for names in (plain.objective.reads_among_pairs, plain.objective.reads_of_each_pair)
+    )
+    terms = plain.objective.among_pairs(whole, warmup=False)
+    terms |= plain.objective.of_each_pair(own, pairs=11, warmup=False)
+    plain.objective.with_total(terms)["total"].backward()
     assert_same_gradients(chunked, plain)
     for (name, mine), theirs in zip(chunked.model.named_buffers(), plain.model.buffers(), strict=True):
         assert torch.allclose(mine, theirs, rtol=1e-12, atol=1e-14), name
+
+
+def test_a_new_term_gets_what_it_reads_at_once_and_in_chunks() -> None:
+    """It is named in no other list. The first one needs the whole batch."""
+    whole, chunked = (with_new_terms(build(VSRN, normalise=False)) for _ in range(2))
+    terms, found = take(whole, None), take(chunked, 3)
+    encoded = gradients._encode(build(VSRN, normalise=False).model, batch())
+    for name in ("contrast", "widths"):
+        term = whole.objective.terms[name]
+        expected = term.value(encoded.read(term.reads.values()), pairs=11).detach()
+        assert expected.abs() > 0.1
+        for value in (terms[name], found[name]):
+            torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+    assert whole.objective.get_parameter("contrast.scale").grad.abs() > 0.1
+    assert_same_gradients(chunked, whole)
 
 
 @HOSTS
@@ -93,9 +114,8 @@ def test_random_numbers_go_on_as_after_one_pass() -> None:
     take(tiny, 3)
     after = torch.rand(3)
     torch.manual_seed(5)
-    for part in gradients._split(batch(), 4):
-        tiny.model.encode_image(part.images)
-        tiny.model.encode_text(part.texts)
+    for rows in gradients._spans(11, 4):
+        gradients._encode(tiny.model, batch().rows(rows))
     assert torch.rand(3).equal(after)
 
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGTERM
 
 import pytest
+from support.instants import before_naming, before_validation, in_step
 from support.processes import PATIENCE, Forks, at_call, cold, until
 from support.world import World, differences, metrics_of, opened, outcome
 
-STEP = "selfalign_cli.training.trainer.train_step"
-ENCODE = "selfalign_cli.training.trainer.embed_split"
 STOPS = pytest.mark.parametrize(("which", "code"), [(SIGINT, 130), (SIGTERM, 143)])
 
 
@@ -30,7 +29,7 @@ def test_a_signal_ends_the_run_after_its_step(
     world: World, forks: Forks, unbroken: Path, tmp_path: Path, which: signal.Signals, code: int, workers: int
 ) -> None:
     """It comes while step 5 is computed, and reaches the whole group, as from a terminal or a job's end."""
-    before = at_call(STEP, 5, which, group=True)
+    before = in_step(5, which, group=True)
     done = forks.run("train", world.recipe, "--set", f"data.workers={workers}", cwd=tmp_path, before=before)
     done.must_refuse(f"error: stopped by {which.name}; everything up to here is saved", "--resume", code=code)
     assert opened(tmp_path / "run/last.ckpt")["step"] == 5
@@ -40,7 +39,7 @@ def test_a_signal_ends_the_run_after_its_step(
 
 def test_a_signal_ends_a_validation_early(world: World, forks: Forks, unbroken: Path, tmp_path: Path) -> None:
     """It is done again on resume, from the start."""
-    done = forks.run("train", world.recipe, cwd=tmp_path, before=at_call(ENCODE, 1, SIGINT))
+    done = forks.run("train", world.recipe, cwd=tmp_path, before=before_validation(SIGINT))
     done.must_refuse("stopped by SIGINT", code=130)
     last = opened(tmp_path / "run/last.ckpt")
     assert (last["step"], last["training"]["validated"]) == (4, -1)
@@ -53,7 +52,7 @@ def test_a_second_signal_ends_at_once(
     world: World, forks: Forks, unbroken: Path, tmp_path: Path, which: signal.Signals, code: int
 ) -> None:
     """The first comes in step 5; the second just before the checkpoint of step 5 replaces that of step 4."""
-    before = at_call(STEP, 5, which) + at_call("os.replace", 6, which)
+    before = in_step(5, which) + before_naming("last.ckpt", which, step=5)
     done = forks.run("train", world.recipe, cwd=tmp_path, before=before)
     assert (done.code, "Traceback" in done.err, "error" in done.err) == (code, False, False)
     assert opened(tmp_path / "run/last.ckpt")["step"] == 4
@@ -73,7 +72,7 @@ def test_a_signal_while_data_are_opened_ends_at_once(
 def test_a_signal_while_a_run_is_taken_up_again_changes_nothing(
     world: World, forks: Forks, unbroken: Path, tmp_path: Path
 ) -> None:
-    assert forks.run("train", world.recipe, cwd=tmp_path, before=at_call(STEP, 6, SIGKILL)).code == -SIGKILL
+    assert forks.run("train", world.recipe, cwd=tmp_path, before=in_step(6, SIGKILL)).code == -SIGKILL
     before = at_call("selfalign_cli.training.train.restore_state", 1, SIGTERM, after=True)
     kept = (tmp_path / "run/last.ckpt").read_bytes()
     done = forks.run("train", world.recipe, "--resume", cwd=tmp_path, before=before)

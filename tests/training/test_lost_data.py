@@ -8,25 +8,13 @@ from pathlib import Path
 
 import pytest
 from support import permissions
-from support.processes import Done, Forks
+from support.instants import code_in_step
+from support.processes import Done, Forks, code_at_call
 from support.world import World, changed_recipe, differences, metrics_of, opened
 
 from selfalign_cli.data.features.file import FeatureFile
 
 DURING = 8  # steps; the newest checkpoint is that of step 6 when step 8 fails, that of step 8 when a later one does
-
-
-def at_step(step: int, code: str) -> str:
-    """Python for `before`: something happens when a step begins."""
-    return f"""
-import itertools, os, selfalign_cli.training.trainer as trainer
-original, steps = trainer.train_step, itertools.count(1)
-def train_step(*positional, **named):
-    if next(steps) == {step}:
-        {code}
-    return original(*positional, **named)
-trainer.train_step = train_step
-"""
 
 
 SPOIL = """
@@ -73,7 +61,7 @@ def test_features_that_are_cut_short_while_they_are_read(
     done = forks.run(
         *("train", own.recipe, "--set", f"data.workers={workers}"),
         cwd=own.folder,
-        before=at_step(DURING, f"os.truncate({str(features)!r}, {left})"),
+        before=code_in_step(DURING, f"os.truncate({str(features)!r}, {left})"),
     )
     must_stop(done, own.folder / "run", f"error: {features} was cut short while in use", "hint: restore the file")
     shutil.copy(world.features, features)
@@ -85,7 +73,7 @@ def test_nan_that_slipped_through(own: World, forks: Forks, unbroken: Path, worl
     features = own.folder / "own.h5"
     start = FeatureFile(features)._regions.extent.offset
     spoiling = f"spoil({str(features)!r}, {start})"
-    done = forks.run("train", own.recipe, cwd=own.folder, before=SPOIL + at_step(DURING, spoiling))
+    done = forks.run("train", own.recipe, cwd=own.folder, before=SPOIL + code_in_step(DURING, spoiling))
     must_stop(done, own.folder / "run", f"error: {features}: picture ", "holds NaN or infinite features")
     shutil.copy(world.features, features)
     must_go_on_to(unbroken, own, forks)
@@ -94,7 +82,7 @@ def test_nan_that_slipped_through(own: World, forks: Forks, unbroken: Path, worl
 def test_features_that_are_deleted_while_they_are_read(own: World, forks: Forks, unbroken: Path) -> None:
     """The file is open and stays readable to its end; only a new start misses it."""
     features = own.folder / "own.h5"
-    removing = at_step(DURING, f"os.unlink({str(features)!r})")
+    removing = code_in_step(DURING, f"os.unlink({str(features)!r})")
     done = forks.run("train", own.recipe, cwd=own.folder, before=removing)
     assert done.code == 0, done.err
     assert metrics_of(own.folder / "run") == metrics_of(unbroken)
@@ -107,14 +95,7 @@ def test_features_that_vanish_before_they_are_read(own: World, forks: Forks) -> 
     done = forks.run(
         *("train", own.recipe),
         cwd=own.folder,
-        before=f"""
-import os, selfalign_cli.training.train as train
-original = train.start_or_resume
-def start_or_resume(*positional, **named):
-    os.unlink({str(features)!r})
-    return original(*positional, **named)
-train.start_or_resume = start_or_resume
-""",
+        before=code_at_call("selfalign_cli.training.train.start_or_resume", 1, f"os.unlink({str(features)!r})"),
     )
     done.must_refuse(f"error: {features} can no longer be read: No such file or directory", code=1)
 
@@ -137,7 +118,7 @@ os.preadv = preadv
 
 def test_a_checkpoint_that_vanished_is_not_missed_by_the_run(own: World, forks: Forks, unbroken: Path) -> None:
     """Somebody tidies up the run folder; the run writes its checkpoints again."""
-    removing = at_step(DURING, "os.unlink('run/last.ckpt')")
+    removing = code_in_step(DURING, "os.unlink('run/last.ckpt')")
     done = forks.run("train", own.recipe, cwd=own.folder, before=removing)
     assert done.code == 0, done.err
     must_go_on_to(unbroken, own, forks)
@@ -145,7 +126,7 @@ def test_a_checkpoint_that_vanished_is_not_missed_by_the_run(own: World, forks: 
 
 def test_a_run_folder_that_may_not_be_written_to_any_more(own: World, forks: Forks, unbroken: Path) -> None:
     run = own.folder / "run"
-    forbidding = at_step(DURING, f"os.chmod('run', 0o555); {permissions.OBEY}")
+    forbidding = code_in_step(DURING, f"os.chmod('run', 0o555); {permissions.OBEY}")
     done = forks.run("train", own.recipe, cwd=own.folder, before=forbidding)
     os.chmod(run, 0o755)
     must_stop(done, run, "error: cannot write run/last.ckpt: Permission denied")

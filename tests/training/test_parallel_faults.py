@@ -6,20 +6,19 @@ import signal
 from pathlib import Path
 
 import pytest
-from support.processes import Done, Forks, at_call, until
+from support.instants import code_in_step, in_step
+from support.processes import Done, Forks, until
 from support.torchrun import finish, run, start, told
 from support.world import World, differences, lines_of, opened, outcome
-
-SAVE = "selfalign_cli.training.trainer.save_checkpoint"
-STEP = "selfalign_cli.training.trainer.train_step"
 
 
 def lost(number: int, call: int) -> str:
     """Python for `before`: a process of the first start is killed at its n-th step."""
-    kill = "\n".join(f"    {line}" for line in at_call(STEP, call, signal.SIGKILL).strip().splitlines())
-    return (
-        f"import os\nif os.environ['RANK'] == '{number}' and os.environ['TORCHELASTIC_RESTART_COUNT'] == '0':\n{kill}"
-    )
+    return f"""
+import os
+if (os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]) == ("{number}", "0"):
+    exec({in_step(call, signal.SIGKILL)!r})
+"""
 
 
 @pytest.fixture(scope="session")
@@ -78,8 +77,7 @@ def test_a_loss_that_is_not_finite_is_told_once(world: World, tmp_path: Path) ->
 def test_a_signal_to_torchrun_loses_nothing(
     world: World, unbroken_pair: Path, tmp_path: Path, which: signal.Signals
 ) -> None:
-    slow = "import time, selfalign_cli.training.trainer as t\nstep = t.train_step\n"
-    slow += "t.train_step = lambda *a, **k: (time.sleep(0.2), step(*a, **k))[1]"
+    slow = code_in_step(None, "__import__('time').sleep(0.2)")
     process = start("train", world.recipe, "--device", "cpu", cwd=tmp_path, before=slow)
     log = tmp_path / "run/metrics.jsonl"
     until(lambda: log.exists() and len(lines_of(tmp_path / "run")) >= 1)

@@ -7,28 +7,25 @@ from pathlib import Path
 from signal import SIGKILL
 
 import pytest
-from support.processes import PATIENCE, Done, Forks, at_call, cold, until
+from support.instants import after_naming, after_step, before_naming, in_step, in_validation
+from support.processes import PATIENCE, Done, Forks, cold, until
 from support.world import STEPS, World, differences, lines_of, metrics_of, opened, outcome
 
-STEP = "selfalign_cli.training.trainer.train_step"
-SAVE = "selfalign_cli.training.trainer.save_checkpoint"
-ENCODE = "selfalign_cli.training.trainer.embed_split"
-
-# The run saves after steps 2, 4 (with a validation, the first best), 6, 8, 10 and 12. os.replace puts in place
-# recipe.yaml, environment.json, last.ckpt after 2, last.ckpt and best.ckpt after 4, and so on.
+# The run saves after steps 2, 4 (with a validation, the first best), 6, 8, 10 and 12.
+# An instant, and the step of last.ckpt (0: none) that is there when the run is killed in it.
 INSTANTS = {
-    "before the first checkpoint": (STEP, 2, False),
-    "just before the first checkpoint gets its name": ("os.replace", 3, False),
-    "in the middle of an epoch": (STEP, 4, False),
-    "between a step and its log line": (STEP, 4, True),
-    "in a validation": (ENCODE, 1, True),
-    "before a checkpoint gets its name": ("os.replace", 4, False),
-    "just after a checkpoint got its name": ("os.replace", 4, True),
-    "between last.ckpt and best.ckpt": (SAVE, 3, False),
-    "before best.ckpt gets its name": ("os.replace", 5, False),
-    "just after a validation": (SAVE, 3, True),
-    "in the second epoch": (STEP, 9, False),
-    "after the last step": (STEP, STEPS, True),
+    "before environment.json gets its name": (before_naming("environment.json", SIGKILL), 0),
+    "before the first checkpoint": (in_step(2, SIGKILL), 0),
+    "before last.ckpt of step 2 gets its name": (before_naming("last.ckpt", SIGKILL, step=2), 0),
+    "in the middle of an epoch": (in_step(4, SIGKILL), 2),
+    "between a step and its log line": (after_step(4, SIGKILL), 2),
+    "in a validation": (in_validation(SIGKILL), 2),
+    "before last.ckpt of step 4 gets its name": (before_naming("last.ckpt", SIGKILL, step=4), 2),
+    "between last.ckpt and best.ckpt of step 4": (after_naming("last.ckpt", SIGKILL, step=4), 4),
+    "before best.ckpt of step 4 gets its name": (before_naming("best.ckpt", SIGKILL, step=4), 4),
+    "after best.ckpt of step 4 got its name": (after_naming("best.ckpt", SIGKILL, step=4), 4),
+    "in the second epoch": (in_step(9, SIGKILL), 8),
+    "after the last step": (after_step(STEPS, SIGKILL), 10),
 }
 
 
@@ -46,9 +43,10 @@ def must_equal(unbroken: Path, run: Path) -> None:
 
 @pytest.mark.parametrize("instant", INSTANTS)
 def test_killed_and_resumed(world: World, forks: Forks, unbroken: Path, tmp_path: Path, instant: str) -> None:
-    function, call, after = INSTANTS[instant]
-    killed = forks.run("train", world.recipe, cwd=tmp_path, before=at_call(function, call, SIGKILL, after=after))
-    assert killed.code == -SIGKILL
+    before, step = INSTANTS[instant]
+    last = tmp_path / "run/last.ckpt"
+    assert forks.run("train", world.recipe, cwd=tmp_path, before=before).code == -SIGKILL
+    assert (opened(last)["step"] if last.exists() else 0) == step
     resumed = resume(world, forks, tmp_path)
     assert resumed.code == 0, resumed.err
     must_equal(unbroken, tmp_path / "run")
@@ -59,10 +57,8 @@ def test_killed_and_resumed_while_threads_read_ahead(
     world: World, forks: Forks, unbroken: Path, tmp_path: Path, instant: str
 ) -> None:
     """Batches that were read and not used are read again; nobody draws from the random numbers of dropout."""
-    function, call, after = INSTANTS[instant]
-    killer = at_call(function, call, SIGKILL, after=after)
-    killed = forks.run("train", world.recipe, "--set", "data.workers=2", cwd=tmp_path, before=killer)
-    assert killed.code == -SIGKILL
+    command = "train", world.recipe, "--set", "data.workers=2"
+    assert forks.run(*command, cwd=tmp_path, before=INSTANTS[instant][0]).code == -SIGKILL
     resumed = resume(world, forks, tmp_path, "--set", "data.workers=2")
     assert resumed.code == 0, resumed.err
     must_equal(unbroken, tmp_path / "run")
@@ -72,7 +68,7 @@ def test_killed_again_and_again(world: World, forks: Forks, unbroken: Path, tmp_
     """Every process dies in its third step; each gets two steps further."""
     codes = []
     while not codes or codes[-1]:
-        codes.append(forks.run("train", world.recipe, "--resume", cwd=tmp_path, before=at_call(STEP, 3, SIGKILL)).code)
+        codes.append(forks.run("train", world.recipe, "--resume", cwd=tmp_path, before=in_step(3, SIGKILL)).code)
         assert len(codes) < 10
     assert codes == [-SIGKILL] * 5 + [0]
     must_equal(unbroken, tmp_path / "run")
@@ -114,7 +110,7 @@ def test_killed_from_outside(world: World, forks: Forks, unbroken: Path, tmp_pat
 def test_what_was_logged_after_the_checkpoint_is_logged_again_once(
     world: World, forks: Forks, unbroken: Path, tmp_path: Path
 ) -> None:
-    killer = at_call(STEP, 9, SIGKILL)
+    killer = in_step(9, SIGKILL)
     assert forks.run("train", world.recipe, "--set", "run.save_every=100", cwd=tmp_path, before=killer).code < 0
     assert [line["step"] for line in lines_of(tmp_path / "run")][-1] == 8
     assert opened(tmp_path / "run/last.ckpt")["step"] == 8
@@ -148,7 +144,7 @@ def test_nothing_to_resume_is_said(world: World, forks: Forks, unbroken: Path, t
 
 def test_a_run_folder_has_one_process(world: World, forks: Forks, unbroken: Path, tmp_path: Path) -> None:
     """While one trains (here it stands still), a second one keeps its hands off."""
-    first = forks.start("train", world.recipe, cwd=tmp_path, before=at_call(STEP, 4, signal.SIGSTOP))
+    first = forks.start("train", world.recipe, cwd=tmp_path, before=in_step(4, signal.SIGSTOP))
     until(lambda: "T (stopped)" in Path(f"/proc/{first.number}/status").read_text())
     resume(world, forks, tmp_path).must_refuse("another process is training in run", code=1)
     first.send(signal.SIGCONT)

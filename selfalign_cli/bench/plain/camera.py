@@ -12,8 +12,9 @@ from selfalign_cli.bench.plain import bert, losses
 from selfalign_cli.bench.plain.bert import join_heads, split_heads
 from selfalign_cli.bench.plain.context import batch_norm, context_branch, length_one
 from selfalign_cli.bench.plain.losses import unit
-from selfalign_cli.bench.plain.step import Mark, no_mark
+from selfalign_cli.bench.plain.step import Mark, context_settings, no_mark
 from selfalign_cli.encodings import ImageBatch, PairBatch
+from selfalign_cli.losses.concept import ConceptAlignment
 from selfalign_cli.losses.objective import Objective
 from selfalign_cli.models.hosts.camera import CameraImageEncoder, CameraTextEncoder
 from selfalign_cli.models.parts.attention import GatedAttention, GatedSelfAttention, ViewSummary
@@ -166,7 +167,8 @@ def total_loss(
     assert isinstance(model.text, CameraTextEncoder)
     assert isinstance(model.selfalign, SelfAlign)
     assert model.token_encoder is not None
-    assert objective.concept is not None
+    concept = objective.concept
+    assert isinstance(concept, ConceptAlignment)
     images = encode_images(model.image, model.selfalign.image_head, batch.images)
     mark("picture encoder")
     tokens = bert.token_states(
@@ -175,19 +177,19 @@ def total_loss(
     mark("BERT")
     texts = encode_words(model.text, model.selfalign.text_head, tokens)
     mark("text encoder")
-    terms = {"ranking": losses.hinge_loss(score_pairs(images, texts), objective.ranking.margin)}
+    margin = objective.terms["ranking"].settings["margin"]
+    terms = {"ranking": losses.hinge_loss(score_pairs(images, texts), margin)}
     mark("ranking loss")
-    concept, context = objective.concept, objective.context
     with torch.no_grad():
         concept.prototypes.copy_(losses.unit(concept.prototypes))
     lengths = batch.texts.lengths.tolist()
     terms["concept"] = losses.concept_loss(images.concepts, texts.concepts, lengths, concept.prototypes)
     mark("concept loss")
-    for name, guide, locals_, temperature in (
-        ("context_image", texts.guide, images.locals, context.image_temperature),
-        ("context_text", images.guide, texts.locals, context.text_temperature),
+    for name, guide, locals_ in (
+        ("context_image", texts.guide, images.locals),
+        ("context_text", images.guide, texts.locals),
     ):
-        terms[name] = losses.context_loss(guide, locals_, temperature=temperature, negatives=context.negatives)
+        terms[name] = losses.context_loss(guide, locals_, **context_settings(objective, name))
     mark("context losses")
     terms["diversity"] = diversity_loss(images.logits)
     mark("diversity loss")

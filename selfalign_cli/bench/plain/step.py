@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from selfalign_cli.bench.plain import captioner, losses, vsrn
 from selfalign_cli.encodings import PairBatch
+from selfalign_cli.losses.concept import ConceptAlignment
 from selfalign_cli.losses.objective import Objective
 from selfalign_cli.models.hosts.vsrn import VsrnImageEncoder, VsrnTextEncoder
-from selfalign_cli.models.parts.captioner import caption_targets
+from selfalign_cli.models.parts.captioner import CaptionGenerator, caption_targets
 from selfalign_cli.models.retrieval import RetrievalModel
 from selfalign_cli.models.selfalign import SelfAlign
 
@@ -38,34 +40,39 @@ def total_loss(
     assert isinstance(model.image, VsrnImageEncoder)
     assert isinstance(model.text, VsrnTextEncoder)
     assert isinstance(model.selfalign, SelfAlign)
-    assert objective.concept is not None
-    assert objective.captioner is not None
+    concept, generator = objective.concept, objective.captioner
+    assert isinstance(concept, ConceptAlignment)
+    assert isinstance(generator, CaptionGenerator)
+    margin = objective.terms["ranking"].settings["margin"]
     lengths = batch.texts.lengths.tolist()
     images = vsrn.encode_images(model.image, model.selfalign.image_head, batch.images.features)
     mark("picture encoder")
     texts = vsrn.encode_texts(model.text, model.selfalign.text_head, batch.texts.ids, lengths)
     mark("text encoder")
-    terms = {
-        "ranking": losses.hinge_loss(images.image_vectors() @ texts.caption_vectors().T, objective.ranking.margin)
-    }
+    terms = {"ranking": losses.hinge_loss(images.image_vectors() @ texts.caption_vectors().T, margin)}
     mark("ranking loss")
-    concept, context = objective.concept, objective.context
     with torch.no_grad():
         concept.prototypes.copy_(losses.unit(concept.prototypes))
     terms["concept"] = losses.concept_loss(images.concepts, texts.concepts, lengths, concept.prototypes)
     mark("concept loss")
-    for name, guide, keys, temperature in (
-        ("context_image", texts.guide, images.locals, context.image_temperature),
-        ("context_text", images.guide, texts.locals, context.text_temperature),
+    for name, guide, keys in (
+        ("context_image", texts.guide, images.locals),
+        ("context_text", images.guide, texts.locals),
     ):
-        terms[name] = losses.context_loss(guide, keys, temperature=temperature, negatives=context.negatives)
+        terms[name] = losses.context_loss(guide, keys, **context_settings(objective, name))
     mark("context losses")
-    labels, mask = caption_targets(batch.texts.ids, batch.texts.lengths, objective.captioner.max_len)
-    predictions = captioner.log_probabilities(objective.captioner, images.regions, labels)
+    labels, mask = caption_targets(batch.texts.ids, batch.texts.lengths, generator.max_len)
+    predictions = captioner.log_probabilities(generator, images.regions, labels)
     terms["captioning"] = losses.captioning_loss(predictions, labels[:, 1:], mask[:, 1:])
     mark("caption generator")
     aligned = terms["concept"] + (terms["context_image"] + terms["context_text"]) / 2
     return {**terms, "total": terms["ranking"] + terms["captioning"] + aligned}
+
+
+def context_settings(objective: Objective, name: str) -> dict[str, Any]:
+    """What `losses.context_loss` takes of the settings of a context term."""
+    settings = objective.terms[name].settings
+    return {key: settings[key] for key in ("temperature", "negatives")}
 
 
 def train_step(

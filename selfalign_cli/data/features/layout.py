@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfalign_cli.data.features.array_in_file import ArrayInFile, Extent, Identity, identity
-from selfalign_cli.errors import DataError
+from selfalign_cli.errors import DataError, blaming, reason_of
 
 FORMAT = "selfalign-features"
 VERSION = 1
@@ -26,9 +26,6 @@ HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 TEXTS_AT_ONCE = 65536
 FEATURE_TYPES = ("float32", "float16")
 MAKE_IT = "make the file again with: selfalign convert-features SOURCE --out FILE.h5"
-
-# What h5py raises for damaged files, by experiment: the C library's complaints arrive as any of these.
-LIBRARY_FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -132,15 +129,9 @@ def read_texts(path: Path, name: str) -> list[str]:
 def opened(path: Path) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading and turn whatever the HDF5 library says of it into a DataError."""
     _expect_hdf5(path)
-    try:
-        # Never locked: feature files are replaced as a whole, never changed, and locks fail on network disks.
-        with h5py.File(path, "r", locking=False) as file:
-            yield file
-    except LIBRARY_FAULTS as fault:
-        reason = (str(fault) or type(fault).__name__).splitlines()[0]
-        if "truncated" in reason:
-            raise _fault(path, f"is cut short ({path.stat().st_size:,} bytes are left)") from fault
-        raise _fault(path, f"is damaged: {reason}") from fault
+    # Never locked: feature files are replaced as a whole, never changed, and locks fail on network disks.
+    with blaming(f"{path} is damaged", MAKE_IT), h5py.File(path, "r", locking=False) as file:
+        yield file
 
 
 def _fault(path: Path, found: str) -> DataError:
@@ -156,8 +147,7 @@ def _expect_hdf5(path: Path) -> None:
     except FileNotFoundError as fault:
         raise DataError(f"there is no feature file {path}", MAKE_IT) from fault
     except (OSError, ValueError) as fault:
-        reason = getattr(fault, "strerror", None) or str(fault)
-        raise DataError(f"cannot read {path}: {reason}") from fault
+        raise DataError(f"cannot read {path}: {reason_of(fault)}") from fault
     if not start:
         raise _fault(path, "is empty; expected a feature file")
     if start != HDF5_SIGNATURE:

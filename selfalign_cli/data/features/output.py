@@ -186,7 +186,7 @@ def hdf5_output(path: Path) -> Iterator[tuple[h5py.File, GuardedStream]]:
     with ExitStack() as last, replacing(path) as temporary:
         raw = last.enter_context(open(temporary, "w+b", buffering=0))  # stays open, and locked, until it is renamed
         _lock(raw)
-        _remove_abandoned(path, but=temporary)
+        remove_abandoned(path, but=temporary)
         stream = GuardedStream(raw)
         with h5py.File(stream, "w", libver=LIBVER) as file:
             yield file, stream
@@ -194,8 +194,13 @@ def hdf5_output(path: Path) -> Iterator[tuple[h5py.File, GuardedStream]]:
         os.fsync(raw.fileno())  # a network disk may tell only now, and only this open file, that it is full
 
 
-def _remove_abandoned(path: Path, *, but: Path) -> None:
-    """Remove what a process that was killed left of the same file; a living process holds a lock on its own."""
+def remove_abandoned(path: Path, *, but: Path | None = None) -> None:
+    """Remove what a process that was killed left of the same file; a living process holds a lock on its own.
+
+    Args:
+        path: the file that was being written.
+        but: the temporary file to keep.
+    """
     for other in path.parent.glob(f".{escape(path.name)}.*.tmp"):
         with suppress(OSError), open(other, "rb") as raw:
             if other != but and _lock(raw):

@@ -1,4 +1,7 @@
-"""The feature formats that can be converted. A new one is a reader module and one line in `READERS`."""
+"""The feature formats that can be converted. A new one is a reader module and one line in `READERS`.
+
+Sources in HDF5 are read in a child process (see `convert`), for their library may crash: nothing here guards itself.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from pathlib import Path
 
 from selfalign_cli.data.features.records import ConversionPlan
 from selfalign_cli.data.formats import (
-    apart,
     bua_tsv,
     butd_hdf5,
     lmdb,
@@ -21,8 +23,7 @@ from selfalign_cli.data.formats import (
     vinvl_tsv,
 )
 from selfalign_cli.data.formats.joined import with_captions
-from selfalign_cli.data.formats.pictures import reason_of
-from selfalign_cli.errors import DataError
+from selfalign_cli.errors import DataError, reason_of
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,7 @@ class Reader:
 
 READERS: dict[str, Reader] = {
     "scan": Reader("a folder with SPLIT_ims.npy and SPLIT_caps.txt", scan.recognises, scan.plan_conversion),
-    "selfalign": Reader(
-        "a feature file of convert-features", apart.recognising(own_layout.recognises), own_layout.plan_conversion
-    ),
+    "selfalign": Reader("a feature file of convert-features", own_layout.recognises, own_layout.plan_conversion),
     "bua-tsv": Reader(
         "a TSV of a bottom-up-attention detector, LXMERT or ViLBERT",
         bua_tsv.recognises,
@@ -63,18 +62,18 @@ READERS: dict[str, Reader] = {
     ),
     "butd-hdf5": Reader(
         "HDF5 with image_features, beside NAME_imgid2idx.pkl",
-        apart.recognising(butd_hdf5.recognises),
-        with_captions("butd-hdf5", apart.opening(butd_hdf5.open_pictures)),
+        butd_hdf5.recognises,
+        with_captions("butd-hdf5", butd_hdf5.open_pictures),
     ),
     "nocaps-hdf5": Reader(
         "HDF5 with image_id and features",
-        apart.recognising(nocaps_hdf5.recognises),
-        with_captions("nocaps-hdf5", apart.opening(nocaps_hdf5.open_pictures)),
+        nocaps_hdf5.recognises,
+        with_captions("nocaps-hdf5", nocaps_hdf5.open_pictures),
     ),
     "picture-hdf5": Reader(
         "HDF5 with data sets ID_features, or ID, for each picture",
-        apart.recognising(picture_hdf5.recognises),
-        with_captions("picture-hdf5", apart.opening(picture_hdf5.open_pictures)),
+        picture_hdf5.recognises,
+        with_captions("picture-hdf5", picture_hdf5.open_pictures),
     ),
 }
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from selfalign_cli.data.features.layout import LIBRARY_FAULTS, starts_as_hdf5
-from selfalign_cli.data.formats.hdf5_heap import VariableLength
-from selfalign_cli.data.formats.pictures import Array, reason_of
-from selfalign_cli.errors import DataError
+from selfalign_cli.data.features.layout import starts_as_hdf5
+from selfalign_cli.data.formats.pictures import Array
+from selfalign_cli.errors import DataError, blaming
 
 FETCH_AGAIN = "the file looks cut short or damaged; fetch it again"
 # Regions of one picture take a megabyte.
@@ -32,17 +31,13 @@ def opened_hdf5(path: Path) -> Iterator[h5py.File]:
         raise DataError(f"there is no file {path}")
     if not starts_as_hdf5(path):
         raise DataError(f"{path} cannot be read or is not an HDF5 file", FETCH_AGAIN)
-    with blamed_on(path), h5py.File(path, "r", locking=False) as file:
+    with blaming_file(path), h5py.File(path, "r", locking=False) as file:
         yield file
 
 
-@contextmanager
-def blamed_on(path: Path) -> Iterator[None]:
-    """Turn what the library says in the block into a DataError about a file."""
-    try:
-        yield
-    except LIBRARY_FAULTS as fault:
-        raise DataError(f"{path} is damaged: {reason_of(fault)}", FETCH_AGAIN) from fault
+def blaming_file(path: Path) -> AbstractContextManager[None]:
+    """Turn what the library raises in the block into a DataError about a file."""
+    return blaming(f"{path} is damaged", FETCH_AGAIN)
 
 
 def names_in(path: Path, most: int = 20) -> list[str]:
@@ -91,12 +86,12 @@ def whole(file: h5py.File, name: str, kinds: str, axes: int) -> Array:
     return np.asarray(found[...])
 
 
-def per_picture(file: h5py.File, name: str) -> h5py.Dataset | VariableLength:
-    """A data set with one row of floating-point numbers, or one list of them, for each picture."""
+def per_picture(file: h5py.File, name: str) -> h5py.Dataset:
+    """A data set with one row of floating-point numbers, or one list of numbers, for each picture."""
     found = file.get(name)
-    base = h5py.check_vlen_dtype(found.dtype) if isinstance(found, h5py.Dataset) else None
-    if base is not None:
-        return VariableLength(dataset(file, name, "O", 1), np.dtype(base))
+    listed = h5py.check_vlen_dtype(found.dtype) if isinstance(found, h5py.Dataset) else None
+    if listed is not None and listed.kind in "fiu":
+        return dataset(file, name, "O", 1)
     axes = found.ndim if isinstance(found, h5py.Dataset) and found.ndim in (2, 3) else 2
     return dataset(file, name, "f", axes)
 
@@ -108,18 +103,11 @@ def texts(file: h5py.File, name: str) -> list[str]:
         DataError: it holds something else.
     """
     found = file.get(name)
-    if (
-        isinstance(found, h5py.Dataset)
-        and h5py.check_string_dtype(found.dtype) is not None
-        and found.dtype.kind == "O"
-    ):
-        rows = VariableLength(dataset(file, name, "O", 1), np.dtype("u1"))
-        raw = [rows[row].tobytes() for row in range(len(rows))]
-    else:
-        values = whole(file, name, "iufS", 1)
-        if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.floor(values))).all():
-            raise DataError(f"{file.filename} has {name} that are no whole numbers; expected ids")
-        raw = [value if isinstance(value, bytes) else str(int(value)).encode() for value in values.tolist()]
+    text = isinstance(found, h5py.Dataset) and h5py.check_string_dtype(found.dtype) is not None
+    values = whole(file, name, "SO" if text else "iuf", 1)
+    if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.floor(values))).all():
+        raise DataError(f"{file.filename} has {name} that are no whole numbers; expected ids")
+    raw = [value if isinstance(value, bytes) else str(int(value)).encode() for value in values.tolist()]
     try:
         return [value.rstrip(b"\0").decode("utf-8") for value in raw]
     except UnicodeDecodeError as fault:

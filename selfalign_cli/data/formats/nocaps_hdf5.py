@@ -13,20 +13,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
 from selfalign_cli.data.formats.foreign_hdf5 import names_in, opened_hdf5, per_picture, texts, whole
-from selfalign_cli.data.formats.hdf5_heap import VariableLength
 from selfalign_cli.data.formats.pictures import Array, Counted, Pictures, ReadPicture, Regions
 from selfalign_cli.errors import DataError
 
 IDS, FEATURES, COUNTS, BOXES, SIZE = "image_id", "features", "num_boxes", "boxes", ("width", "height")
-
-Rows = Any
-"""An h5py.Dataset or a VariableLength: indexed by a row, either gives its numbers."""
 
 
 def recognises(source: Path) -> bool:
@@ -49,18 +44,17 @@ def open_pictures(sources: Sequence[Path]) -> Pictures:
         with opened_hdf5(source) as file:
             ids, features = texts(file, IDS), per_picture(file, FEATURES)
             counts = _counts(file, features, len(ids))
-            for row, (name, count) in enumerate(zip(ids, counts, strict=True)):
-                width = _width(features, row, count)
+            for row, (name, count, width) in enumerate(zip(ids, counts, _widths(features, counts), strict=True)):
                 counted.add(name, count, width, f"{source}, row {row}")
                 places.append((source, row))
     return counted.pictures(sources, partial(_reading, places, counted))
 
 
-def _counts(file: h5py.File, features: Rows, pictures: int) -> list[int]:
+def _counts(file: h5py.File, features: h5py.Dataset, pictures: int) -> list[int]:
     """Regions of each picture."""
     if COUNTS in file:
         counts: list[int] = whole(file, COUNTS, "iu", 1).astype(np.int64).tolist()
-    elif isinstance(features, VariableLength) or features.ndim != 3:
+    elif features.ndim != 3:
         raise DataError(f"{file.filename} has no {COUNTS}, without which its {FEATURES} cannot be cut into regions")
     else:
         counts = [features.shape[1]] * len(features)
@@ -72,14 +66,17 @@ def _counts(file: h5py.File, features: Rows, pictures: int) -> list[int]:
     return counts
 
 
-def _width(features: Rows, row: int, count: int) -> int:
-    """Width of a region; 0 where the numbers of a row cannot be cut evenly."""
-    if isinstance(features, VariableLength):
-        numbers = features.length(row)
-    elif features.ndim == 3:
-        return int(features.shape[2]) if count <= features.shape[1] else 0
-    else:
-        numbers = int(features.shape[1])
+def _widths(features: h5py.Dataset, counts: list[int]) -> list[int]:
+    """Width of a region in each row; 0 where the numbers of a row cannot be cut into its regions."""
+    if features.ndim == 1:  # lists: the first tells, and each is held against it when it is read
+        return [_cut(len(features[0]), counts[0])] * len(counts)
+    if features.ndim == 3:
+        _, most, width = features.shape
+        return [int(width) if count <= most else 0 for count in counts]
+    return [_cut(int(features.shape[1]), count) for count in counts]
+
+
+def _cut(numbers: int, count: int) -> int:
     return numbers // count if count > 0 and numbers % count == 0 else 0
 
 

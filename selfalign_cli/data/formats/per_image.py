@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from selfalign_cli.data.formats.array_files import Archive, opened_npz, read_npy, read_npy_header, read_npy_object
+from selfalign_cli.data.formats.arrays import Archive, opened_npz, read_npy, read_npy_header, read_npy_object
 from selfalign_cli.data.formats.pictures import (
     Array,
     Counted,
@@ -27,11 +27,10 @@ from selfalign_cli.data.formats.pictures import (
     ReadPicture,
     Regions,
     number_of,
-    reason_of,
     shown,
     single,
 )
-from selfalign_cli.errors import DataError
+from selfalign_cli.errors import DataError, reason_of
 
 FEATURES = ("feat", "x", "z")
 BOXES = ("bbox", "boxes")

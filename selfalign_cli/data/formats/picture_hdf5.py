@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from selfalign_cli.data.formats.foreign_hdf5 import blamed_on, dataset, names_in, opened_hdf5
+from selfalign_cli.data.formats.foreign_hdf5 import blaming_file, dataset, names_in, opened_hdf5
 from selfalign_cli.data.formats.pictures import Counted, Pictures, ReadPicture, Regions, single
 from selfalign_cli.errors import DataError
 
@@ -74,7 +74,7 @@ def _reading(places: list[tuple[Path, str]], boxes_apart: dict[Path, set[str]]) 
 
         def read(row: int) -> Regions:
             path, name = places[row]
-            with blamed_on(path):
+            with blaming_file(path):
                 file = files.opened(path)
                 features = np.asarray(file[name][...])
                 if name.endswith(FEATURES):
@@ -85,7 +85,7 @@ def _reading(places: list[tuple[Path, str]], boxes_apart: dict[Path, set[str]]) 
             boxes = next((path for path, names in boxes_apart.items() if name in names), None)
             if boxes is None:
                 raise DataError(f"no file with boxes has picture {name}: {', '.join(map(str, boxes_apart))}")
-            with blamed_on(boxes):
+            with blaming_file(boxes):
                 return Regions(features, _first_four(files.opened(boxes), name))
 
         yield read

@@ -16,7 +16,7 @@ from selfalign_cli.errors import DataError
 
 Array = npt.NDArray[Any]
 SHOWN_IDS, SHOWN_SOURCES = 3, 5
-LONGEST_REASON, LONGEST_VALUE = 200, 80
+LONGEST_VALUE = 80
 
 # Lists in lists in lists, each twice in the next, take longer to write out than anybody waits.
 _BRIEF = reprlib.Repr()
@@ -159,9 +159,3 @@ def single(found: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """Numbers as float32; what is too large for it becomes infinite, and is refused where records are checked."""
     with np.errstate(over="ignore", invalid="ignore"):
         return np.asarray(found).astype(np.float32)
-
-
-def reason_of(fault: BaseException) -> str:
-    """The first line of what a library or the system said, cut to a readable length."""
-    said = getattr(fault, "strerror", None) or str(fault).strip() or type(fault).__name__
-    return said.splitlines()[0][:LONGEST_REASON]

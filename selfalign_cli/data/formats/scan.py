@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from selfalign_cli.data.features.records import ConversionPlan, ImageRecord
-from selfalign_cli.data.formats.npy import NpyRows, open_npy
+from selfalign_cli.data.formats.arrays import NpyRows
 from selfalign_cli.data.formats.pictures import named
 from selfalign_cli.data.formats.scan_companions import SizeRows, read_file_names, read_ids, read_pickled_sizes
 from selfalign_cli.data.text.captions import SCAN_CAPTIONS, read_caption_lines
@@ -159,7 +159,7 @@ def _described(split: _Split) -> str:
 def _open_split(folder: Path, name: str, folders: Sequence[Path]) -> _Split:
     """Open a split of a folder; what goes with its features is looked for in several."""
     path = folder / f"{name}{FEATURES}"
-    features = open_npy(path, axes=3)
+    features = NpyRows(path, axes=3)
     captions_path = folder / f"{name}{SCAN_CAPTIONS}"
     if not captions_path.exists():
         raise DataError(f"there is no {captions_path}; {path.name} needs its captions beside it")
@@ -203,7 +203,7 @@ def _companion(path: Path | None, shape: tuple[int, ...]) -> NpyRows | None:
     """An optional array with one row for each feature row."""
     if path is None:
         return None
-    array = open_npy(path, axes=len(shape), kinds="fiu")
+    array = NpyRows(path, axes=len(shape), kinds="fiu")
     if array.shape != shape:
         raise DataError(f"{path} holds {array.shape}; expected {shape} beside the features")
     return array

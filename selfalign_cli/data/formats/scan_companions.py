@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from selfalign_cli.data.formats.array_files import read_npy_object
+from selfalign_cli.data.formats.arrays import read_npy_object
 from selfalign_cli.data.formats.pictures import number_of, shown, single
 from selfalign_cli.data.text.captions import read_caption_lines, read_json
 from selfalign_cli.errors import DataError

@@ -12,8 +12,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from selfalign_cli.data.formats.pictures import reason_of
-from selfalign_cli.errors import DataError
+from selfalign_cli.errors import DataError, reason_of
 
 # A picture of 100 regions of 2048 numbers takes 1.1 MB.
 LONGEST_LINE = 64 * 1024**2

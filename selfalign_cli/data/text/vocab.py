@@ -79,6 +79,11 @@ class Vocabulary:
         """Ids of a caption, between <start> and <end>; unknown words are <unk>."""
         return self.encode_words(tokenize(text, self.tokenizer, self.lowercase))
 
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of a caption that are <unk>, as they are looked up, each once."""
+        words = tokenize(text, self.tokenizer, self.lowercase)
+        return list(dict.fromkeys(word for word in words if word not in self._ids))
+
     def encode_words(self, words: Iterable[str]) -> list[int]:
         """Ids of words, between <start> and <end>."""
         return [START, *(self._ids.get(word, UNKNOWN) for word in words), END]

@@ -13,14 +13,15 @@ from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_t
 
 from selfalign_cli.bert_folder import hub_name, local_folder, quiet_transformers
 from selfalign_cli.data.atomic import replacing
-from selfalign_cli.data.rehearsal import survives
-from selfalign_cli.errors import DataError
+from selfalign_cli.data.sandbox import completes_in_child
+from selfalign_cli.errors import DataError, blaming
 
 FORMAT = "selfalign-wordpieces"
 VERSION = 1
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 TRIALS = ("", "A dog.", "\u00c9t\u00e9 2024, \u72ac \U0001f415 [CLS]", "x" * 200)
 """Texts that a tokenizer is tried on before it is trusted."""
+BARE = (Exception,)  # what tokenizers raises, and transformers and the hub client whatever they like
 LONGEST_WORD = 100  # characters; a longer word is [UNK] (Reference: MODELS.md 1.5)
 
 
@@ -63,18 +64,20 @@ class WordPieceTokenizer:
         ids: list[int] = self._encoding(text, marks=True).ids
         return ids
 
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of a caption that no pieces make, as they are written, each once."""
+        encoding = self._encoding(text, marks=False)
+        spans = zip(encoding.ids, encoding.offsets, strict=True)
+        return list(dict.fromkeys(text[start:end] for number, (start, end) in spans if number == self.unknown))
+
     def pieces(self, text: str) -> list[str]:
         """Pieces of a caption, without marks, for people to read."""
         pieces: list[str] = self._encoding(text, marks=False).tokens
         return pieces
 
     def _encoding(self, text: str, *, marks: bool) -> Encoding:
-        try:
+        with blaming(f"the tokenizer cannot split {text!r:.80}", "take a whole tokenizer.json", catch=BARE):
             return self._tokenizer.encode(text, add_special_tokens=marks)
-        except Exception as fault:  # the library raises bare Exception
-            raise DataError(
-                f"the tokenizer cannot split {text!r:.80}: {str(fault).splitlines()[0]}", "take a whole tokenizer.json"
-            ) from fault
 
     def to_dict(self) -> dict[str, Any]:
         """The form that a checkpoint keeps."""
@@ -115,12 +118,10 @@ def tokenizer_from_text(text: str, *, source: str = "the tokenizer") -> WordPiec
     Raises:
         DataError: it is none; `source` is named.
     """
-    if not survives(partial(_try_out, text), size=len(text)):
+    if not completes_in_child(partial(_try_out, text), size=len(text)):
         raise DataError(f"{source} is so damaged that the library which reads it fails", "fetch it again")
-    try:
+    with blaming(f"{source} is not a tokenizer.json", catch=BARE):
         tokenizer = Tokenizer.from_str(text)
-    except Exception as fault:  # the library raises bare Exception
-        raise DataError(f"{source} is not a tokenizer.json: {str(fault).splitlines()[0]}") from fault
     return WordPieceTokenizer(tokenizer)
 
 
@@ -249,16 +250,13 @@ def _from_vocab(path: Path) -> WordPieceTokenizer:
 
 def _from_transformers(name: str, *, local: bool) -> WordPieceTokenizer:
     """Let `transformers` find and convert the files of other tokenizers (byte pairs, SentencePiece)."""
+    hint = None if local else f"{name} is no folder here, so the hub was asked; a folder may be given instead"
     with quiet_transformers():
         from transformers import AutoTokenizer
 
-        try:
+        with blaming(f"cannot load the tokenizer of {name}", hint, catch=BARE):
             found = AutoTokenizer.from_pretrained(name, local_files_only=local, trust_remote_code=False)
             backend = found.backend_tokenizer
-        except Exception as fault:  # transformers and the hub client raise whatever they like
-            reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
-            hint = None if local else f"{name} is no folder here, so the hub was asked; a folder may be given instead"
-            raise DataError(f"cannot load the tokenizer of {name}: {reason}", hint) from fault
     return WordPieceTokenizer(backend)
 
 

@@ -70,7 +70,7 @@ class CameraImageEncoder(nn.Module):
         position = self.box_gate(images.boxes, images.size, mask)
         states = self.attention(embedded, position, key_mask=mask, norm_mask=mask)
         views, logits = self.summary(self._normalize(states, mask), mask)
-        return HostEncoding(views, unit(embedded), states, mask, view_logits=logits)
+        return HostEncoding(views, unit(embedded), states, mask, extras={"view_logits": logits})
 
     def _normalize(self, x: Tensor, mask: Tensor) -> Tensor:
         return normalize_positions(x, mask, over=self.normalize_over, bounded=self.bounded_norm)

@@ -54,7 +54,7 @@ class VsrnImageEncoder(nn.Module):
         self.norm = MaskedBatchNorm(embed_dim) if final_batchnorm else None
 
     def forward(self, images: ImageBatch) -> HostEncoding:
-        """Encode B pictures; `regions` of the result is the normalised graph output (B, R, D)."""
+        """Encode B pictures; `extras["regions"]` is the normalised graph output (B, R, D)."""
         mask = images.mask
         embedded = zero_padding(affine(images.features, self.fc.weight, self.fc.bias), mask)  # (B, R, D)
         if self.normalize_regions:
@@ -70,7 +70,7 @@ class VsrnImageEncoder(nn.Module):
             pooled = unit(pooled)
         if self.absolute:
             pooled = pooled.abs()
-        return HostEncoding(pooled.unsqueeze(1), unit(embedded), states, mask, regions=regions)
+        return HostEncoding(pooled.unsqueeze(1), unit(embedded), states, mask, extras={"regions": regions})
 
     def _normalize(self, x: Tensor, mask: Tensor) -> Tensor:
         return normalize_positions(x, mask, over=self.normalize_over, bounded=self.bounded_norm)

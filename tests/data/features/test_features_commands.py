@@ -194,4 +194,4 @@ def test_inspect_a_vocabulary(tmp_path):
 def test_inspect_refuses(tmp_path, features):
     assert "there is no" in refused("inspect", tmp_path / "none")
     features.write_bytes(features.read_bytes()[:300])
-    assert "is cut short" in refused("inspect", features)
+    assert "truncated file" in refused("inspect", features)

@@ -184,7 +184,7 @@ def test_no_permission(path):
 def test_a_file_cut_short_is_called_that(path, share):
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(DataError, match="is cut short"):
+    with pytest.raises(DataError, match="is damaged: .*truncated file"):
         FeatureFile(path)
 
 

@@ -26,19 +26,45 @@ def command(tmp_path):
 
 
 READ = "selfalign_cli.data.formats.bua_tsv._decode"
+STOPS = pytest.mark.parametrize(
+    ("which", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)]
+)
+
+
+@STOPS
+def test_stopped_midway(forks, command, tmp_path, which, code):
+    expect_stop(forks, command, tmp_path, at_call(READ, 10, which), code)
 
 
 @pytest.mark.parametrize(
-    ("which", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)]
+    ("which", "code", "group"),
+    [
+        (signal.SIGKILL, -signal.SIGKILL, True),
+        (signal.SIGTERM, -signal.SIGTERM, True),
+        (signal.SIGINT, 130, True),
+        (signal.SIGINT, 130, False),
+    ],
 )
-def test_stopped_midway(forks, command, tmp_path, which, code):
-    done = forks.run(*command, cwd=tmp_path, before=at_call(READ, 10, which))
-    assert done.code == code
-    assert not (tmp_path / "out.h5").exists()
-    before = {path for path in tmp_path.iterdir() if not path.name.startswith(".out.h5.")}
-    assert forks.run(*command, cwd=tmp_path).code == 0
-    assert len(FeatureFile(tmp_path / "out.h5")) == 20
-    assert set(tmp_path.iterdir()) == {*before, tmp_path / "out.h5"}  # what was left half-written is gone
+def test_stopped_midway_in_the_child_that_reads_hdf5(forks, tmp_path, which, code, group):
+    """The signal reaches both processes, as from a terminal, or the parent alone."""
+    pictures = make_pictures([2] * 20)
+    captions = write_captions(tmp_path / "captions.json", pictures)
+    (source,) = DIALECTS["BUTD"].write(tmp_path, pictures)
+    command = ["convert-features", source, "--captions", captions, "--out", "out.h5"]
+    before = at_call("selfalign_cli.data.formats.butd_hdf5._size", 10, which, group=group, parent=not group)
+    expect_stop(forks, command, tmp_path, before, code)
+
+
+def expect_stop(forks, command, folder, before, code):
+    """Nothing looks finished; Ctrl-C leaves nothing at all; what is left otherwise goes with the next conversion."""
+    files = set(folder.iterdir())
+    assert forks.run(*command, cwd=folder, before=before).code == code
+    left = set(folder.iterdir()) - files
+    assert all(path.name.startswith(".out.h5.") for path in left)
+    assert not left or code < 0
+    assert forks.run(*command, cwd=folder).code == 0
+    assert len(FeatureFile(folder / "out.h5")) == 20
+    assert set(folder.iterdir()) == {*files, folder / "out.h5"}
 
 
 def test_killed_at_any_instant(forks, command, tmp_path):

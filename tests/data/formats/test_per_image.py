@@ -20,7 +20,7 @@ from support.dialects import (
 
 from selfalign_cli.data.convert import convert_to_feature_file
 from selfalign_cli.data.features.file import FeatureFile
-from selfalign_cli.data.formats.array_files import opened_npz, read_npy, read_npy_header, read_npy_object
+from selfalign_cli.data.formats.arrays import opened_npz, read_npy, read_npy_header, read_npy_object
 from selfalign_cli.errors import DataError
 
 PICTURES = make_pictures([3, 2, 4])

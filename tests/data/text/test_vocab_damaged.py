@@ -9,8 +9,8 @@ import pytest
 from support.damage import attempted, cut_short, flipped
 from support.published_files import WORDS, write_vocabulary
 
-from selfalign_cli.data.text.foreign_vocab import read_vocabulary
 from selfalign_cli.data.text.vocab import Vocabulary
+from selfalign_cli.published.vocabulary import read_vocabulary
 
 ROUNDS = 150
 

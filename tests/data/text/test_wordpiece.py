@@ -225,6 +225,7 @@ def test_byte_pair_folders_are_read_by_transformers(tmp_path: Path) -> None:
     assert load_tokenizer(str(tmp_path)).encode("man") == [0, 9, 2]
 
 
+@pytest.mark.usefixtures("no_hub")
 def test_a_hub_tokenizer_out_of_reach_is_one_message() -> None:
     with pytest.raises(DataError, match="cannot load the tokenizer of nobody/no-such-model-of-ours"):
         load_tokenizer("hub:nobody/no-such-model-of-ours")

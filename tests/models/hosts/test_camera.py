@@ -64,7 +64,9 @@ def test_a_picture_alone_and_in_a_padded_batch_is_the_same() -> None:
     together, alone = encoder(pictures([4, 7], regions=9)), encoder(pictures([4]))
     torch.testing.assert_close(together.pooled[:1], alone.pooled, atol=1e-6, rtol=0)
     torch.testing.assert_close(together.concepts[:1, :4], alone.concepts, atol=1e-6, rtol=0)
-    torch.testing.assert_close(together.view_logits[:1, :4], alone.view_logits, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(
+        together.extras["view_logits"][:1, :4], alone.extras["view_logits"], atol=1e-6, rtol=1e-6
+    )
 
 
 def test_what_stands_at_padded_regions_does_not_matter_in_training() -> None:

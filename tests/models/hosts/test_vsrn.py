@@ -93,7 +93,9 @@ def test_pictures_one_by_one(options: dict[str, Any]) -> None:
             pooled = pooled / pooled.norm()
         if options.get("absolute"):
             pooled = pooled.abs()
-    assert_encoding(found, HostEncoding(pooled.view(1, 1, -1), unit(embedded), states, batch.mask, regions=regions))
+    assert_encoding(
+        found, HostEncoding(pooled.view(1, 1, -1), unit(embedded), states, batch.mask, {"regions": regions})
+    )
 
 
 def assert_encoding(found: HostEncoding, expected: HostEncoding) -> None:
@@ -120,8 +122,7 @@ def test_captions_one_by_one(for_selfalign: bool, absolute: bool) -> None:
 def test_shapes() -> None:
     found = image_encoder()(pictures([4, 7, 5]))
     assert (found.pooled.shape, found.concepts.shape) == ((3, 1, DIM), (3, 7, DIM))
-    assert found.regions is not None
-    assert (found.states.shape, found.regions.shape, found.mask.shape) == ((3, 7, DIM), (3, 7, DIM), (3, 7))
+    assert (found.states.shape, found.extras["regions"].shape, found.mask.shape) == ((3, 7, DIM), (3, 7, DIM), (3, 7))
     text = text_encoder()(captions([6, 3]))
     assert (text.pooled.shape, text.concepts.shape, text.states.shape) == ((2, DIM), (2, 6, DIM), (2, 6, DIM))
 
@@ -132,13 +133,11 @@ def test_what_stands_at_padded_regions_does_not_matter(options: dict[str, Any], 
     tight, odd = pictures([4, 7]), pictures([4, 7], width=9, filler=1e3)
     plain = image_encoder(**options).train(training)(tight)
     found = image_encoder(**options).train(training)(odd)
-    assert plain.regions is not None
-    assert found.regions is not None
     torch.testing.assert_close(found.pooled, plain.pooled)
     torch.testing.assert_close(found.states[:, :7], plain.states)
-    torch.testing.assert_close(found.regions[:, :7], plain.regions)
+    torch.testing.assert_close(found.extras["regions"][:, :7], plain.extras["regions"])
     assert found.states[~odd.mask].eq(0).all()
-    assert found.regions[~odd.mask].eq(0).all()
+    assert found.extras["regions"][~odd.mask].eq(0).all()
 
 
 def test_words_after_the_caption_do_not_matter() -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from selfalign_cli.data.text.foreign_vocab import is_foreign_vocabulary, read_foreign_vocabulary, read_vocabulary
 from selfalign_cli.data.text.vocab import SPECIAL_WORDS, Vocabulary, build_vocabulary
 from selfalign_cli.errors import DataError
+from selfalign_cli.published.vocabulary import is_foreign_vocabulary, read_foreign_vocabulary, read_vocabulary
 
 WORDS = [*SPECIAL_WORDS, "dog", "Ångström", "a"]
 

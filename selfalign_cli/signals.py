@@ -1,9 +1,14 @@
-"""SIGINT and SIGTERM end a run between two steps, saved; a second signal ends it at once."""
+"""Ctrl-C and SIGTERM: a run ends between two steps, saved, and no library swallows the request.
+
+A second signal ends the process at once.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 from selfalign_cli.errors import SelfAlignError
@@ -15,11 +20,11 @@ class RunInterrupted(SelfAlignError):
 
     Args:
         number: the signal.
-        told: where that leaves the run.
+        state: where that leaves the run, to follow the name of the signal.
     """
 
-    def __init__(self, number: int, told: str) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}{told}", "continue with --resume")
+    def __init__(self, number: int, state: str) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}{state}", "continue with --resume")
         self.exit_code = 128 + number
 
 
@@ -40,9 +45,9 @@ class StopRequest:
         self._previous: dict[int, object] = {}
 
     def defer(self) -> None:
-        """From now on, leave stopping to who looks at `number`."""
+        """From now on a signal only sets `number`; the caller checks it and stops."""
         self._deferred = True
-        if self.number is not None:  # somebody swallowed the first one
+        if self.number is not None:  # a library swallowed the first one
             raise KeyboardInterrupt
 
     def __enter__(self) -> StopRequest:
@@ -66,3 +71,22 @@ class StopRequest:
         self.number = number
         if not self._deferred:
             raise KeyboardInterrupt
+
+
+@contextmanager
+def no_lost_interrupt() -> Iterator[None]:
+    """Raise KeyboardInterrupt at the end of a block whose imports swallowed it."""
+    received = False
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        received = True
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGINT, receive)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if received:
+        raise KeyboardInterrupt

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import math
 import re
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from selfalign_cli.data.formats.pictures import Array, reason_of
+from selfalign_cli.data.features.array_in_file import ArrayInFile, Extent, expect_unchanged, identity
+from selfalign_cli.data.formats.pictures import Array
 from selfalign_cli.data.restricted_pickle import ARRAYS, load_restricted
-from selfalign_cli.errors import DataError
+from selfalign_cli.errors import DataError, blaming, reason_of
 
 MAGIC = b"\x93NUMPY"
 FETCH_AGAIN = "the file looks cut short or damaged; fetch it again"
@@ -33,19 +32,16 @@ _HEADER = re.compile(
 _LONGEST_HEADER = 10_000
 # No deflated byte stands for more than this many.
 _LARGEST_EXPANSION = 1032
-_ARCHIVE_FAULTS = (
-    *(OSError, ValueError, EOFError, RuntimeError, NotImplementedError, IndexError, OverflowError, MemoryError),
-    *(zipfile.BadZipFile, zlib.error, struct.error),
-)
 
 
 @dataclass(frozen=True)
 class ArrayHeader:
-    """Type, order and shape of a stored array."""
+    """Type, order and shape of a stored array, and where its numbers begin (byte)."""
 
     dtype: np.dtype[Any]
     fortran: bool
     shape: tuple[int, ...]
+    offset: int
 
     @property
     def nbytes(self) -> int:
@@ -70,10 +66,7 @@ def read_npy(path: Path) -> Array:
         DataError: it is missing, no array, cut short, or does not hold numbers.
     """
     with _opened(path) as stream:
-        header = _sized_header(stream, path)
-        if header.dtype.kind not in "fiu":
-            raise DataError(f"{path} holds {header.dtype}; expected numbers")
-        return _array(header, stream.read(header.nbytes), str(path))
+        return _numbers(stream, _sized_header(stream, path), str(path))
 
 
 def read_npy_object(path: Path) -> Any:
@@ -93,6 +86,53 @@ def read_npy_object(path: Path) -> Any:
     return found[()] if isinstance(found, np.ndarray) and found.ndim == 0 else found
 
 
+class NpyRows:
+    """The rows of a large array of numbers in a `.npy` file, read one at a time.
+
+    Args:
+        path: the file.
+        axes: number of axes it must have, at least 2, all of them at least 1 long.
+        kinds: numpy's letters for the kinds of numbers allowed: f floating point, i and u whole.
+
+    Attributes:
+        shape: of the array.
+        dtype: stored type.
+        stored: its rows by position; None for an array in Fortran order, whose rows are scattered over the file.
+
+    Raises:
+        DataError: it is missing, cut short, not an array file, or of another type or shape.
+    """
+
+    def __init__(self, path: Path, axes: int, kinds: str = "f") -> None:
+        header = read_npy_header(path)
+        if len(header.shape) != axes or not header.nbytes or header.dtype.kind not in kinds:
+            numbers = "floating-point numbers" if kinds == "f" else "numbers"
+            raise DataError(f"{path} holds {header.dtype} {header.shape}; expected {axes} axes of {numbers}")
+        self.shape, self.dtype = header.shape, header.dtype
+        self._path, self._identity = path, identity(path)
+        self.stored: ArrayInFile | None = None
+        if header.fortran:
+            self._map = np.memmap(path, header.dtype, "r", header.offset, header.shape, order="F")
+        else:
+            extent = Extent(header.offset, (self.shape[0], math.prod(self.shape[1:])), header.dtype.str)
+            self.stored = ArrayInFile(path, extent, self._identity)
+
+    def __len__(self) -> int:
+        """Length of the first axis."""
+        return self.shape[0]
+
+    def row(self, number: int) -> Array:
+        """One row, in the stored type.
+
+        Raises:
+            RunError: the file was replaced or cut short since it was opened.
+        """
+        if self.stored is None:
+            expect_unchanged(self._path, self._identity)  # a map of a file cut short ends the process
+            return np.ascontiguousarray(self._map[number])
+        return self.stored.rows(number, number + 1).reshape(self.shape[1:])
+
+
 @dataclass(frozen=True)
 class Archive:
     """An open `.npz` file. Its checksums are held against every array that is read."""
@@ -108,9 +148,8 @@ class Archive:
         Raises:
             DataError: it is damaged, or larger than the file can hold.
         """
-        place = f"{self.path}, array {name}"
-        with _tells(self.path), self._archive.open(self.members[name]) as stream:
-            return self._checked(_header(stream, place), stream, name)
+        with self._member(name) as (_, header):
+            return header
 
     def array(self, name: str) -> Array:
         """Read one array of numbers.
@@ -118,19 +157,20 @@ class Archive:
         Raises:
             DataError: it is damaged, cut short, or does not hold numbers.
         """
-        place = f"{self.path}, array {name}"
-        with _tells(self.path), self._archive.open(self.members[name]) as stream:
-            header = self._checked(_header(stream, place), stream, name)
-            if header.dtype.kind not in "fiu":
-                raise DataError(f"{place} holds {header.dtype}; expected numbers")
-            return _array(header, stream.read(header.nbytes + 1), place)  # one more, to reach the checksum
+        with self._member(name) as (stream, header):
+            return _numbers(stream, header, f"{self.path}, array {name}")
 
-    def _checked(self, header: ArrayHeader, stream: IO[bytes], name: str) -> ArrayHeader:
+    @contextmanager
+    def _member(self, name: str) -> Iterator[tuple[IO[bytes], ArrayHeader]]:
         member = self.members[name]
-        stored = min(member.file_size, _LARGEST_EXPANSION * min(member.compress_size, self._bytes))
-        if header.dtype.kind != "O" and stream.tell() + header.nbytes > stored:
-            raise DataError(f"{self.path}, array {name} says {header.shape}, more than the file holds", FETCH_AGAIN)
-        return header
+        with _blaming_archive(self.path), self._archive.open(member) as stream:
+            header = _header(stream, f"{self.path}, array {name}")
+            stored = min(member.file_size, _LARGEST_EXPANSION * min(member.compress_size, self._bytes))
+            if header.dtype.kind != "O" and header.offset + header.nbytes > stored:
+                raise DataError(
+                    f"{self.path}, array {name} says {header.shape}, more than the file holds", FETCH_AGAIN
+                )
+            yield stream, header
 
 
 @contextmanager
@@ -140,7 +180,7 @@ def opened_npz(path: Path) -> Iterator[Archive]:
     Raises:
         DataError: it is missing or no such archive.
     """
-    with _tells(path), zipfile.ZipFile(path) as archive:
+    with _opened(path) as stream, _blaming_archive(path), zipfile.ZipFile(stream) as archive:
         members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
         for member in members.values():
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & 1:
@@ -148,15 +188,8 @@ def opened_npz(path: Path) -> Iterator[Archive]:
         yield Archive(path, members, archive, path.stat().st_size)
 
 
-@contextmanager
-def _tells(path: Path) -> Iterator[None]:
-    """Turn what the archive reader says into a DataError."""
-    try:
-        yield
-    except FileNotFoundError as fault:
-        raise DataError(f"there is no file {path}") from fault
-    except _ARCHIVE_FAULTS as fault:
-        raise DataError(f"{path} is not a whole .npz archive: {reason_of(fault)}", FETCH_AGAIN) from fault
+def _blaming_archive(path: Path) -> AbstractContextManager[None]:
+    return blaming(f"{path} is not a whole .npz archive", FETCH_AGAIN)
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -170,7 +203,7 @@ def _opened(path: Path) -> IO[bytes]:
 
 def _sized_header(stream: IO[bytes], path: Path) -> ArrayHeader:
     header = _header(stream, str(path))
-    left = path.stat().st_size - stream.tell()
+    left = path.stat().st_size - header.offset
     if header.dtype.kind != "O" and header.nbytes != left:
         raise DataError(
             f"{path} has {left:,} bytes of numbers; its header says {header.shape} {header.dtype}, "
@@ -186,18 +219,21 @@ def _header(stream: IO[bytes], place: str) -> ArrayHeader:
     if length_bytes is None:
         raise DataError(f"{place} is not a numpy array (it starts with {start!r})", FETCH_AGAIN)
     length = int.from_bytes(stream.read(length_bytes), "little")
-    found = _HEADER.fullmatch(stream.read(length)) if length <= _LONGEST_HEADER else None
+    text = stream.read(min(length, _LONGEST_HEADER + 1))
+    found = _HEADER.fullmatch(text) if len(text) <= _LONGEST_HEADER else None
     if found is None:
         raise DataError(f"{place} has a header that this program does not know", FETCH_AGAIN)
     shape = tuple(int(part) for part in re.findall(rb"[0-9]+", found[3]))
-    try:
+    with blaming(f"{place} has numbers of the unknown type {found[1]!r}", FETCH_AGAIN):
         dtype = np.dtype(found[1].decode("ascii"))
-    except (TypeError, ValueError) as fault:
-        raise DataError(f"{place} has numbers of the unknown type {found[1]!r}", FETCH_AGAIN) from fault
-    return ArrayHeader(dtype, found[2] == b"True", shape)
+    return ArrayHeader(dtype, found[2] == b"True", shape, 8 + length_bytes + len(text))
 
 
-def _array(header: ArrayHeader, raw: bytes, place: str) -> Array:
+def _numbers(stream: IO[bytes], header: ArrayHeader, place: str) -> Array:
+    """Read the numbers behind a header."""
+    if header.dtype.kind not in "fiu":
+        raise DataError(f"{place} holds {header.dtype}; expected numbers")
+    raw = stream.read(header.nbytes + 1)  # one more, to reach the checksum of an archive
     if len(raw) != header.nbytes:
         raise DataError(f"{place} does not hold the {header.nbytes:,} bytes that its header says", FETCH_AGAIN)
     return np.frombuffer(raw, header.dtype).reshape(header.shape, order="F" if header.fortran else "C")

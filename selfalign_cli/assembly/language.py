@@ -1,0 +1,83 @@
+"""How captions are read: the vocabulary or the WordPieces that a recipe names, or that a checkpoint holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from torch import nn
+
+from selfalign_cli.assembly.checkpoint import Checkpoint
+from selfalign_cli.data.text.vocab import Vocabulary
+from selfalign_cli.errors import CheckpointError, DataError
+from selfalign_cli.recipe.hosts import BertSection
+from selfalign_cli.recipe.schema import Recipe
+
+
+class CaptionEncoder(Protocol):
+    """Text to token ids, marks included; a vocabulary of words or of WordPieces."""
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a caption, start and end marks included."""
+
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of a caption that it does not know, each once, in the order of the caption."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint stores of it."""
+
+    def __len__(self) -> int:
+        """Return the number of tokens it knows."""
+
+    @property
+    def unknown(self) -> int:
+        """Id of what it does not know."""
+
+    @property
+    def content_hash(self) -> str:
+        """Hash of all that decides its ids."""
+
+
+@dataclass(frozen=True)
+class Language:
+    """How captions are read: their encoder, and the token encoder below the text side, if the host has one."""
+
+    captions: CaptionEncoder
+    bert: nn.Module | None
+
+
+def language_of_recipe(recipe: Recipe) -> Language:
+    """Read the vocabulary, or the BERT folder, that a recipe names."""
+    if isinstance(recipe.model, BertSection):
+        from selfalign_cli.data.text.wordpiece import load_tokenizer
+        from selfalign_cli.models.bert import check_limits, load_bert
+
+        source = recipe.model.bert
+        bert = load_bert(source)
+        tokenizer = load_tokenizer(source, published=recipe.compat == "published")
+        check_limits(bert, tokens=len(tokenizer), max_words=recipe.data.max_words, source=source)
+        return Language(tokenizer, bert)
+    assert recipe.data.vocab is not None  # a fault of the recipe otherwise
+    vocabulary = Vocabulary.load(recipe.data.vocab)
+    if vocabulary.lowercase != recipe.data.lowercase:
+        raise DataError(
+            f"{recipe.data.vocab} was built from captions lower-cased the {vocabulary.lowercase} way; "
+            f"the recipe says data.lowercase: {recipe.data.lowercase}",
+            f"selfalign build-vocab … --lowercase {recipe.data.lowercase}, or set data.lowercase",
+        )
+    if recipe.data.tokenizer != "auto":
+        vocabulary = replace(vocabulary, tokenizer=recipe.data.tokenizer)
+    return Language(vocabulary, None)
+
+
+def language_of_checkpoint(checkpoint: Checkpoint) -> Language:
+    """Rebuild the caption encoder, and an untrained token encoder, from what a checkpoint stores."""
+    try:
+        if checkpoint.bert_config is None:
+            return Language(Vocabulary.from_dict(checkpoint.text), None)
+        from selfalign_cli.data.text.wordpiece import WordPieceTokenizer
+        from selfalign_cli.models.bert import bert_from_config
+
+        return Language(WordPieceTokenizer.from_dict(checkpoint.text), bert_from_config(checkpoint.bert_config))
+    except DataError as fault:
+        raise CheckpointError(f"the checkpoint's vocabulary is faulty: {fault.message}") from fault

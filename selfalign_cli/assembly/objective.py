@@ -1,0 +1,117 @@
+"""The whole training loss on one screen: every term, its weight, what it reads (MODELS.md 2.4 and 3.4).
+
+A term is a function or a module of tensors, and its entry here. Nobody else keeps a list of terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from selfalign_cli.assembly.options import options_of
+from selfalign_cli.losses.captioning import generator_loss
+from selfalign_cli.losses.concept import ConceptAlignment
+from selfalign_cli.losses.context import context_loss
+from selfalign_cli.losses.diversity import diversity_loss
+from selfalign_cli.losses.objective import Objective, Term
+from selfalign_cli.losses.ranking import ranking_loss
+from selfalign_cli.models.parts.captioner import CaptionGenerator
+from selfalign_cli.recipe.schema import LossSection, Recipe
+
+PICTURES = {"index": "batch.images.index"}
+"""Read by terms in which pairs of one picture are no negatives of each other."""
+
+
+def build_objective(recipe: Recipe, *, vocab_size: int | None) -> Objective:
+    """Construct the training loss that a recipe describes, with fresh prototypes and caption generator."""
+    return Objective([_ranking(recipe.loss), *_selfalign_terms(recipe), *_host_terms(recipe, vocab_size)])
+
+
+def _ranking(loss: LossSection) -> Term:
+    """The hinge on the scores."""
+    (options,) = options_of(loss.ranking, ranking_loss, elsewhere=("hardest_negative", "warmup_epochs"))
+    return Term(
+        "ranking",
+        weight=1.0,
+        weight_key=None,
+        function=ranking_loss,
+        reads={
+            "image_pooled": "images.vectors.pooled",
+            "image_shared": "images.vectors.shared",
+            "text_pooled": "texts.vectors.pooled",
+            "text_shared": "texts.vectors.shared",
+            **({} if loss.same_image_negatives else PICTURES),
+        },
+        settings={**options, "mode": "hardest" if loss.ranking.hardest_negative else "sum"},
+        warmup={"mode": "mean"},
+    )
+
+
+def _selfalign_terms(recipe: Recipe) -> Iterator[Term]:
+    """Words and regions by their concepts; the guide of each side and the locals of the other."""
+    concept, context = recipe.loss.concept, recipe.loss.context
+    if recipe.selfalign.enabled and concept.enabled:
+        (options,) = options_of(concept, ConceptAlignment, elsewhere=("enabled", "weight", "frozen_epochs"))
+        yield Term(
+            "concept",
+            weight=concept.weight,
+            weight_key="loss.concept.weight",
+            function=ConceptAlignment(recipe.model.embed_dim, **options),
+            reads={
+                "regions": "images.host.concepts",
+                "region_mask": "images.host.mask",
+                "words": "texts.host.concepts",
+                "word_mask": "texts.host.mask",
+            },
+        )
+    if recipe.selfalign.enabled and context.enabled:
+        elsewhere = ("enabled", "weight", "image_temperature", "text_temperature")
+        (options,) = options_of(context, context_loss, elsewhere=elsewhere)
+        for name, keys, query, temperature in (
+            ("context_image", "images", "texts", context.image_temperature),
+            ("context_text", "texts", "images", context.text_temperature),
+        ):
+            yield Term(
+                name,
+                weight=context.weight / 2,
+                weight_key="loss.context.weight",
+                function=context_loss,
+                reads={
+                    "guide": f"{query}.context.guide",
+                    "locals_": f"{keys}.context.locals",
+                    "mask": f"{keys}.context.mask",
+                    **({} if recipe.loss.same_image_negatives else PICTURES),
+                },
+                settings={**options, "temperature": temperature},
+            )
+
+
+def _host_terms(recipe: Recipe, vocab_size: int | None) -> Iterator[Term]:
+    """What keeps the views of a picture apart; captions generated from pictures."""
+    diversity, captioning = recipe.loss.diversity, recipe.loss.captioning
+    if diversity is not None:
+        (options,) = options_of(diversity, diversity_loss, elsewhere=("weight",))
+        yield Term(
+            "diversity",
+            weight=diversity.weight,
+            weight_key="loss.diversity.weight",
+            function=diversity_loss,
+            reads={"view_logits": "images.host.extras.view_logits", "mask": "images.host.mask"},
+            settings=options,
+        )
+    if captioning is not None:
+        assert vocab_size is not None
+        (options,) = options_of(captioning, CaptionGenerator, elsewhere=("weight",))
+        yield Term(
+            "captioning",
+            weight=captioning.weight,
+            weight_key="loss.captioning.weight",
+            function=generator_loss,
+            reads={
+                "regions": "images.host.extras.regions",
+                "region_mask": "images.host.mask",
+                "ids": "batch.texts.ids",
+                "mask": "batch.texts.mask",
+            },
+            settings={"captioner": CaptionGenerator(recipe.model.embed_dim, vocab_size, **options)},
+            of_each_pair=True,
+        )

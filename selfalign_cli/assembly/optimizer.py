@@ -1,0 +1,79 @@
+"""The parameters of a run by group, the optimizer that steps them, and what the published programs do oddly."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from selfalign_cli.losses.objective import Objective
+from selfalign_cli.models.retrieval import RetrievalModel
+from selfalign_cli.recipe.schema import Recipe
+
+MODEL, TOKEN_ENCODER = "model", "bert"
+
+
+@dataclass(frozen=True)
+class ParameterGroups:
+    """The parameters an optimizer steps, each once.
+
+    Attributes:
+        by_name: `model`, then each module of the objective under its name there, then `bert` when it is fine-tuned.
+    """
+
+    by_name: Mapping[str, Sequence[nn.Parameter]]
+
+    def all(self) -> list[nn.Parameter]:
+        """Every parameter, in a fixed order."""
+        return self.of(self.by_name)
+
+    def of(self, names: Collection[str]) -> list[nn.Parameter]:
+        """The parameters of some groups, those of a group that is not there left out."""
+        return [parameter for name, group in self.by_name.items() if name in names for parameter in group]
+
+
+@dataclass(frozen=True)
+class TrainingQuirks:
+    """Where a step of the published programs departs from a plain one, by names of parameter groups.
+
+    Attributes:
+        stepped_twice: groups that are counted, clipped and stepped twice, as the released parameter list does (O1).
+        frozen: groups whose gradient is dropped after clipping, where it still counts (M9).
+    """
+
+    stepped_twice: Collection[str] = ()
+    frozen: Collection[str] = ()
+
+
+NO_QUIRKS = TrainingQuirks()
+
+
+def parameter_groups(model: RetrievalModel, objective: Objective) -> ParameterGroups:
+    """Sort trainable parameters into groups."""
+    bert = list(model.token_encoder.parameters()) if model.token_encoder is not None else []
+    of_bert = {id(parameter) for parameter in bert}
+    groups = {MODEL: [parameter for parameter in model.parameters() if id(parameter) not in of_bert]}
+    groups.update({name: list(module.parameters()) for name, module in objective.named_children()})
+    groups[TOKEN_ENCODER] = bert
+    return ParameterGroups({name: [p for p in group if p.requires_grad] for name, group in groups.items()})
+
+
+def build_optimizer(recipe: Recipe, groups: ParameterGroups) -> torch.optim.Adam:
+    """Adam with betas 0.9/0.999, eps 1e-8 and no decay (MODELS.md section 7); BERT has its own step size."""
+    rate = recipe.optim.learning_rate
+    bert_rate = recipe.optim.bert_learning_rate or rate
+    bert, others = groups.of([TOKEN_ENCODER]), groups.of(set(groups.by_name) - {TOKEN_ENCODER})
+    sections = [{"params": others, "lr": rate, "initial_lr": rate}]
+    if bert:
+        sections.append({"params": bert, "lr": bert_rate, "initial_lr": bert_rate})
+    return torch.optim.Adam(sections, lr=rate, fused=True)
+
+
+def training_quirks(recipe: Recipe, *, epoch: int) -> TrainingQuirks:
+    """What a recipe keeps of the published programs in an epoch, counted from 0."""
+    return TrainingQuirks(
+        stepped_twice=("captioner",) if recipe.optim.captioner_twice else (),
+        frozen=("concept",) if epoch < recipe.loss.concept.frozen_epochs else (),
+    )
