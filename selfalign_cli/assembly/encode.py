@@ -66,8 +66,8 @@ def open_split(
     images, captions = file.split_images(split), file.split_captions(split)
     if limit is not None and limit < len(captions):
         captions = captions[:limit]
-        images = images[np.isin(images, file.caption_image[captions])]
-    places = np.searchsorted(images, file.caption_image[captions])
+        images = images[np.isin(images, file.facts.caption_image[captions])]
+    places = np.searchsorted(images, file.facts.caption_image[captions])
     without = np.setdiff1d(np.arange(len(images)), places)
     if len(without):
         name = file.image_ids[images[without[0]]]

@@ -121,10 +121,10 @@ def open_features(path: str | Path, *, feature_dim: int | None = None, boxes: bo
             f"{path} has features of width {file.feature_dim}; the checkpoint was trained on width {feature_dim}",
             "convert features of the same detector",
         )
-    if boxes and not (file.has_boxes and file.has_image_size):
-        lacking = " and ".join(
-            name for name, there in (("boxes", file.has_boxes), ("picture sizes", file.has_image_size)) if not there
-        )
+    needed = (("boxes", file.facts.boxes), ("picture sizes", file.facts.image_size)) if boxes else ()
+    missing = [name for name, found in needed if found is None]
+    if missing:
+        lacking = " and ".join(missing)
         raise DataError(
             f"{path} has no {lacking}, which model camera needs",
             "selfalign convert-features SOURCE --out FILE.h5, from a source with boxes and picture sizes "
