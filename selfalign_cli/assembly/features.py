@@ -33,10 +33,9 @@ def expect_fit(file: FeatureFile, *, feature_dim: int | None, boxes: bool) -> No
             f"{file.path} has features of width {file.feature_dim}; the checkpoint was trained on width {feature_dim}",
             "convert features of the same detector",
         )
-    if boxes and not (file.has_boxes and file.has_image_size):
-        lacking = " and ".join(
-            name for name, there in (("boxes", file.has_boxes), ("picture sizes", file.has_image_size)) if not there
-        )
+    needed = {"boxes": file.facts.boxes, "picture sizes": file.facts.image_size}
+    if boxes and any(found is None for found in needed.values()):
+        lacking = " and ".join(name for name, found in needed.items() if found is None)
         needing = " or ".join(host.name for host in HOSTS.values() if host.boxes)
         raise DataError(
             f"{file.path} has no {lacking}, which model {needing} needs",

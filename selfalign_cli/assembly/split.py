@@ -58,14 +58,14 @@ def open_split(
         DataError: no such split, or no captions where they are required.
     """
     images = file.split_images(split)
-    if captions_required or file.has_captions:
+    if captions_required or len(file.facts.caption_image):
         captions = file.split_captions(split)
     else:
         captions = np.empty(0, dtype=np.int64)
     if limit is not None and limit < len(captions):
         captions = captions[:limit]
-        images = images[np.isin(images, file.caption_image[captions])]
-    positions = np.searchsorted(images, file.caption_image[captions])
+        images = images[np.isin(images, file.facts.caption_image[captions])]
+    positions = np.searchsorted(images, file.facts.caption_image[captions])
     texts = file.captions
     tokens = TokenTable.encode([texts[row] for row in captions], encode, max_words)
     return SplitData(file, split, images, captions, positions.astype(np.int64), tokens)

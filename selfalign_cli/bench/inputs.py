@@ -15,8 +15,8 @@ from torch.nn import functional
 from selfalign_cli.assembly.build import build_model
 from selfalign_cli.assembly.objective import build_objective
 from selfalign_cli.assembly.optimizer import ParameterGroups, build_optimizer, parameter_groups
-from selfalign_cli.data.features.file import write_feature_file
 from selfalign_cli.data.features.records import ImageRecord
+from selfalign_cli.data.features.writer import write_feature_file
 from selfalign_cli.data.text.vocab import SPECIAL_WORDS, Vocabulary
 from selfalign_cli.encodings import ImageBatch, PairBatch, TextBatch
 from selfalign_cli.losses.objective import Objective

@@ -53,7 +53,7 @@ class PairDataset:
         self.file = file
         self.split = split
         self.captions = file.split_captions(split)
-        self.images = file.caption_image[self.captions]
+        self.images = file.facts.caption_image[self.captions]
         texts = file.captions
         self.tokens = TokenTable.encode([texts[row] for row in self.captions], encode, max_words)
 
@@ -77,16 +77,17 @@ def collate_images(file: FeatureFile, rows: npt.ArrayLike, regions: int | None =
         DataError: a picture holds NaN or infinity; its id is named.
     """
     rows = np.asarray(rows, dtype=np.int64)
-    counts = file.offsets[rows + 1] - file.offsets[rows]
+    facts = file.facts
+    counts = facts.offsets[rows + 1] - facts.offsets[rows]
     places = int(counts.max(initial=0)) if regions is None else regions
-    features = _padded(counts, places, file.feature_dim, getattr(torch, file.dtype))
+    features = _padded(counts, places, file.feature_dim, getattr(torch, facts.features.dtype))
     file.fill_regions(rows, features.numpy())
     _expect_finite(file, rows, features.numpy())
-    boxes = _padded(counts, places, 4, torch.float32) if file.has_boxes else None
+    boxes = _padded(counts, places, 4, torch.float32) if facts.boxes is not None else None
     if boxes is not None:
         file.fill_boxes(rows, boxes.numpy())
     mask = torch.arange(places) < torch.from_numpy(counts)[:, None]
-    size = None if file.image_size is None else torch.from_numpy(file.image_size[rows])
+    size = None if facts.image_size is None else torch.from_numpy(facts.image_size[rows])
     return ImageBatch(features, mask, torch.from_numpy(rows.copy()), boxes, size)
 
 
@@ -103,7 +104,8 @@ def collate_pairs(
     """
     indices = np.asarray(indices, dtype=np.int64)
     lengths, rows = dataset.tokens.lengths(indices), dataset.images[indices]
-    regions = int((dataset.file.offsets[rows + 1] - dataset.file.offsets[rows]).max(initial=0))
+    offsets = dataset.file.facts.offsets
+    regions = int((offsets[rows + 1] - offsets[rows]).max(initial=0))
     indices = indices[np.argsort(-lengths, kind="stable")][share]
     texts = dataset.tokens.batch(indices, int(lengths.max(initial=0)) if width is None else width)
     images = collate_images(dataset.file, dataset.images[indices], regions)

@@ -36,27 +36,28 @@ def inspect_feature_file(path: Path, *, quick: bool = False, progress: Progress 
         DataError: the file cannot be opened as a feature file.
     """
     file = FeatureFile(path)
-    regions = int(file.offsets[-1])
+    facts = file.facts
+    regions = int(facts.offsets[-1])
     shapes = {"features": [regions, file.feature_dim], "boxes": [regions, 4], "image_size": [len(file), 2]}
-    there = {"features": True, "boxes": file.has_boxes, "image_size": file.has_image_size}
+    there = {"features": True, "boxes": facts.boxes is not None, "image_size": facts.image_size is not None}
     return {
         "kind": "features",
         "path": str(path),
-        "created_by": file.created_by,
-        "source": file.source,
-        "content_hash": file.content_hash,
-        "dtype": file.dtype,
+        "created_by": facts.created_by,
+        "source": facts.source,
+        "content_hash": facts.content_hash,
+        "dtype": facts.features.dtype,
         "feature_dim": file.feature_dim,
         "images": len(file),
-        "captions": len(file.caption_image),
+        "captions": len(facts.caption_image),
         "regions": regions,
-        "regions_per_image": _spread(np.diff(file.offsets)),
-        "boxes": file.has_boxes,
-        "image_size": file.has_image_size,
-        "file_names": file.has_file_names,
-        "caption_ids": file.has_caption_ids,
+        "regions_per_image": _spread(np.diff(facts.offsets)),
+        "boxes": facts.boxes is not None,
+        "image_size": facts.image_size is not None,
+        "file_names": facts.has_file_names,
+        "caption_ids": facts.has_caption_ids,
         "shapes": {name: shape for name, shape in shapes.items() if there[name]},
-        "splits": {split: _describe_split(file, split, ids=not quick) for split in file.splits},
+        "splits": {split: _describe_split(file, split, ids=not quick) for split in facts.splits},
         "faults": [] if quick else _feature_faults(file, progress),
     }
 
@@ -102,8 +103,8 @@ def _expect_vocabulary(path: Path) -> None:
 
 
 def _describe_split(file: FeatureFile, split: str, *, ids: bool) -> dict[str, Any]:
-    rows = file.splits[split]
-    counts = np.bincount(file.caption_image, minlength=len(file))[rows.start : rows.stop]
+    rows = file.facts.splits[split]
+    counts = np.bincount(file.facts.caption_image, minlength=len(file))[rows.start : rows.stop]
     told: dict[str, Any] = {
         "images": len(rows),
         "captions": int(counts.sum()),
@@ -111,7 +112,7 @@ def _describe_split(file: FeatureFile, split: str, *, ids: bool) -> dict[str, An
     }
     if ids:
         told["first_image_ids"] = file.image_ids[rows.start : rows.stop][:SHOWN_IDS]
-    if ids and file.caption_ids is not None and file.has_captions:
+    if ids and file.caption_ids is not None and len(file.facts.caption_image):
         told["first_caption_ids"] = [file.caption_ids[row] for row in file.split_captions(split)[:SHOWN_IDS]]
     return told
 
@@ -123,18 +124,19 @@ def _spread(counts: npt.NDArray[np.int64]) -> dict[str, float]:
 def _feature_faults(file: FeatureFile, progress: Progress) -> list[str]:
     """Hold every picture against the rules of conversion, and the whole against its hash."""
     faults: list[str] = []
-    digest = ContentDigest(file.dtype, file.feature_dim)
-    order = np.argsort(file.caption_image, kind="stable")
-    ends = np.cumsum(np.bincount(file.caption_image, minlength=len(file)))
+    facts, dtype = file.facts, file.facts.features.dtype
+    digest = ContentDigest(dtype, file.feature_dim)
+    order = np.argsort(facts.caption_image, kind="stable")
+    ends = np.cumsum(np.bincount(facts.caption_image, minlength=len(file)))
     captions_of = np.split(order, ends[:-1])
     with progress(f"inspect {file.path.name}: pictures", len(file)) as advance:
-        for split, rows in file.splits.items():
+        for split, rows in facts.splits.items():
             seen: set[str] = set()
             for row in rows:
                 record = _record(file, split, row, captions_of[row])
                 digest.add(record, record.features, record.boxes)  # type: ignore[arg-type]
                 try:
-                    check_record(record, file.feature_dim, file.dtype)
+                    check_record(record, file.feature_dim, dtype)
                 except DataError as fault:
                     faults.append(fault.message)
                 if record.image_id in seen:
@@ -149,7 +151,7 @@ def _feature_faults(file: FeatureFile, progress: Progress) -> list[str]:
 
 
 def _record(file: FeatureFile, split: str, row: int, captions: npt.NDArray[np.int64]) -> ImageRecord:
-    size = None if file.image_size is None else file.image_size[row].tolist()
+    size = None if file.facts.image_size is None else file.facts.image_size[row].tolist()
     return ImageRecord(
         image_id=file.image_ids[row],
         features=file.regions(row),

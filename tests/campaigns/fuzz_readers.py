@@ -78,12 +78,12 @@ def tokenizer(path: Path) -> None:
 def features(path: Path) -> None:
     """Everything in a feature file fits together, and its pictures make a batch."""
     file = FeatureFile(path)
-    images, captions = len(file), len(file.caption_image)
+    images, captions = len(file), len(file.facts.caption_image)
     expect(len(file.image_ids) == images and len(file.captions) == captions, "texts are missing")
     expect(file.file_names is None or len(file.file_names) == images, "file names are missing")
     expect(file.caption_ids is None or len(file.caption_ids) == captions, "caption ids are missing")
-    expect(sum(map(len, file.splits.values())) == images, "splits do not cover the pictures")
-    expect(sum(len(file.split_captions(split)) for split in file.splits) == captions, "captions without a split")
+    expect(sum(map(len, file.facts.splits.values())) == images, "splits do not cover the pictures")
+    expect(sum(len(file.split_captions(split)) for split in file.facts.splits) == captions, "captions without a split")
     if images * file.feature_dim < 1 << 20:
         batch = collate_images(file, np.arange(images))
         expect(bool(batch.features.isfinite().all()), "a batch is not finite")

@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from selfalign_cli.cli.app import app
-from selfalign_cli.data.features.file import ImageRecord, write_feature_file
+from selfalign_cli.data.features.records import ImageRecord
+from selfalign_cli.data.features.writer import write_feature_file
 from selfalign_cli.data.text.vocab import SPECIAL_WORDS, Vocabulary
 
 EVIL = "\x1b]0;pwned\x07\x1b[31mred\u202e\r\x9b2J"

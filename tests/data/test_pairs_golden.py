@@ -77,7 +77,7 @@ def test_golden_batches_of_pieces_with_boxes(file, number):
 def test_golden_splits_have_the_recorded_pictures(file):
     """Caption i belongs to the recorded row, in a layout where rows are pictures."""
     for split, captions in settings(LEGACY / "expected" / "vsrn_captions.json")["splits"].items():
-        rows = file.caption_image[file.split_captions(split)] - file.split_images(split)[0]
+        rows = file.facts.caption_image[file.split_captions(split)] - file.split_images(split)[0]
         assert rows.tolist() == [caption["image_row"] for caption in captions]
 
 

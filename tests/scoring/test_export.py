@@ -47,7 +47,7 @@ def test_rows_are_in_data_set_order(world: World, embeddings: Path) -> None:
     with h5py.File(embeddings) as file:
         assert list(file["image_id"].asstr()) == [data.image_ids[row] for row in images]
         assert list(file["caption_text"].asstr()) == [data.captions[row] for row in captions]
-        assert file["image_of_caption"][:].tolist() == (data.caption_image[captions] - images[0]).tolist()
+        assert file["image_of_caption"][:].tolist() == (data.facts.caption_image[captions] - images[0]).tolist()
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])

@@ -13,7 +13,8 @@ import yaml
 from campaigns.outcome import differences, metrics_of
 
 from selfalign_cli.data.convert import convert_to_feature_file
-from selfalign_cli.data.features.file import ImageRecord, write_feature_file
+from selfalign_cli.data.features.records import ImageRecord
+from selfalign_cli.data.features.writer import write_feature_file
 from selfalign_cli.data.text.captions import read_vocabulary_captions
 from selfalign_cli.data.text.vocab import build_vocabulary
 from selfalign_cli.demo.scenes import make_scenes

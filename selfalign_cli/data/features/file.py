@@ -26,12 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from selfalign_cli.data.features.array_in_file import ArrayInFile, expect_unchanged
-from selfalign_cli.data.features.layout import read_structure, read_texts
-from selfalign_cli.data.features.records import ImageRecord
-from selfalign_cli.data.features.writer import write_feature_file
+from selfalign_cli.data.features.layout import read_facts, read_texts
 from selfalign_cli.errors import DataError
-
-__all__ = ["FeatureFile", "ImageRecord", "write_feature_file"]
 
 
 class FeatureFile:
@@ -42,93 +38,36 @@ class FeatureFile:
     Args:
         path: the file.
 
+    Attributes:
+        facts: everything about it but its regions and its texts.
+
     Raises:
         DataError: the file is missing, damaged, or contradicts itself.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self._structure = found = read_structure(self.path)
-        self._regions = ArrayInFile(self.path, found.features, found.identity)
-        self._boxes = None if found.boxes is None else ArrayInFile(self.path, found.boxes, found.identity)
+        self.facts = facts = read_facts(self.path)
+        self._regions = ArrayInFile(self.path, facts.features, facts.identity)
+        self._boxes = None if facts.boxes is None else ArrayInFile(self.path, facts.boxes, facts.identity)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the texts behind: another process reads its own, if it needs them."""
-        return {name: self.__dict__[name] for name in ("path", "_structure", "_regions", "_boxes")}
+        return {name: self.__dict__[name] for name in ("path", "facts", "_regions", "_boxes")}
 
     def __len__(self) -> int:
         """Number N of pictures."""
-        return len(self._structure.offsets) - 1
+        return len(self.facts.offsets) - 1
 
     @property
     def feature_dim(self) -> int:
         """Width F of a region."""
-        return self._structure.features.shape[1]
-
-    @property
-    def dtype(self) -> str:
-        """How features are stored: float32 or float16."""
-        return self._structure.features.dtype
+        return self.facts.features.shape[1]
 
     @property
     def content_hash(self) -> str:
         """SHA-256 (hex) over regions, captions and ids, computed at conversion."""
-        return self._structure.content_hash
-
-    @property
-    def source(self) -> str:
-        """What the file was converted from."""
-        return self._structure.source
-
-    @property
-    def created_by(self) -> str:
-        """Program and version that wrote the file."""
-        return self._structure.created_by
-
-    @property
-    def has_boxes(self) -> bool:
-        """Whether regions have boxes."""
-        return self._structure.boxes is not None
-
-    @property
-    def has_image_size(self) -> bool:
-        """Whether pictures have a width and a height."""
-        return self._structure.image_size is not None
-
-    @property
-    def has_file_names(self) -> bool:
-        """Whether pictures have the names of their files."""
-        return self._structure.has_file_names
-
-    @property
-    def has_captions(self) -> bool:
-        """Whether there are captions; then every picture has one at least."""
-        return len(self.caption_image) > 0
-
-    @property
-    def has_caption_ids(self) -> bool:
-        """Whether captions have ids."""
-        return self._structure.has_caption_ids
-
-    @property
-    def splits(self) -> dict[str, range]:
-        """Image rows of each split, in file order."""
-        return self._structure.splits
-
-    @property
-    def offsets(self) -> npt.NDArray[np.int64]:
-        """(N + 1,) first region of each picture."""
-        return self._structure.offsets
-
-    @property
-    def caption_image(self) -> npt.NDArray[np.int64]:
-        """(M,) image row of each caption."""
-        return self._structure.caption_image
-
-    @property
-    def image_size(self) -> npt.NDArray[np.float32] | None:
-        """(N, 2) width and height in pixels, or None."""
-        return self._structure.image_size
+        return self.facts.content_hash
 
     @cached_property
     def captions(self) -> list[str]:
@@ -143,20 +82,20 @@ class FeatureFile:
     @cached_property
     def file_names(self) -> list[str] | None:
         """N names of picture files, or None."""
-        return self._texts("file_name") if self.has_file_names else None
+        return self._texts("file_name") if self.facts.has_file_names else None
 
     @cached_property
     def caption_ids(self) -> list[str] | None:
         """M caption ids, or None."""
-        return self._texts("captions/id") if self.has_caption_ids else None
+        return self._texts("captions/id") if self.facts.has_caption_ids else None
 
     def regions(self, row: int) -> npt.NDArray[Any]:
         """(n, F) regions of one picture, in the stored type."""
-        return self._regions.rows(int(self.offsets[row]), int(self.offsets[row + 1]))
+        return self._regions.rows(*self.facts.offsets[row : row + 2].tolist())
 
     def boxes(self, row: int) -> npt.NDArray[np.float32] | None:
         """(n, 4) boxes of one picture in pixels, or None."""
-        return None if self._boxes is None else self._boxes.rows(int(self.offsets[row]), int(self.offsets[row + 1]))
+        return None if self._boxes is None else self._boxes.rows(*self.facts.offsets[row : row + 2].tolist())
 
     def fill_regions(self, rows: npt.NDArray[np.int64], target: npt.NDArray[Any]) -> None:
         """Read the regions of several pictures into a batch.
@@ -189,25 +128,25 @@ class FeatureFile:
             DataError: there is no such split (the ones that exist are named), or the file has no captions at all.
         """
         rows = self._split(split)
-        if not self.has_captions:
+        if not len(self.facts.caption_image):
             raise DataError(
                 f"{self.path} holds pictures without captions",
                 f"add captions: selfalign convert-features {self.path} --captions FILE --out OTHER.h5",
             )
-        inside = (self.caption_image >= rows.start) & (self.caption_image < rows.stop)
+        inside = (self.facts.caption_image >= rows.start) & (self.facts.caption_image < rows.stop)
         return np.flatnonzero(inside).astype(np.int64, copy=False)
 
     def _split(self, split: str) -> range:
-        if split not in self.splits:
-            raise DataError(f"{self.path} has no split {split!r}; it has {', '.join(self.splits)}")
-        return self.splits[split]
+        if split not in self.facts.splits:
+            raise DataError(f"{self.path} has no split {split!r}; it has {', '.join(self.facts.splits)}")
+        return self.facts.splits[split]
 
     def _texts(self, name: str) -> list[str]:
-        expect_unchanged(self.path, self._structure.identity)
+        expect_unchanged(self.path, self.facts.identity)
         return read_texts(self.path, name)
 
     def _fill(self, source: ArrayInFile, rows: npt.NDArray[np.int64], target: npt.NDArray[Any]) -> None:
-        starts, ends = self.offsets[rows], self.offsets[rows + 1]
+        starts, ends = self.facts.offsets[rows], self.facts.offsets[rows + 1]
         full = bool((ends - starts == target.shape[1]).all())
         if len(rows) > 0 and full and (starts[1:] == ends[:-1]).all():
             source.read_into(int(starts[0]), target)

@@ -29,7 +29,7 @@ MAKE_IT = "make the file again with: selfalign convert-features SOURCE --out FIL
 
 
 @dataclass(frozen=True)
-class Structure:
+class Facts:
     """Everything about a feature file but its regions and its texts.
 
     Attributes:
@@ -70,7 +70,7 @@ def starts_as_hdf5(path: Path) -> bool:
         return False
 
 
-def read_structure(path: Path) -> Structure:
+def read_facts(path: Path) -> Facts:
     """Read and check everything about a feature file but its regions and its texts.
 
     Args:
@@ -91,7 +91,7 @@ def read_structure(path: Path) -> Structure:
             raise _fault(path, f"boxes are {boxes.shape}; expected {(features.shape[0], 4)}")
         caption_image = _caption_image(file, path, count)
         _expect_texts(file, "image_id", path, count)
-        return Structure(
+        return Facts(
             features=features,
             boxes=boxes,
             offsets=offsets,

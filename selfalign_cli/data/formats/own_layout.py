@@ -53,7 +53,7 @@ def plan_conversion(
     files = [FeatureFile(path) for path in sources]
     if captions is not None:
         return join(NAME, _pictures(sources, files), captions, splits, skip_unknown=skip_unknown)
-    held = [(file, split) for file in files for split in file.splits]
+    held = [(file, split) for file in files for split in file.facts.splits]
     names = [split for _, split in held]
     missing = [name for name in splits if name not in names]
     if missing:
@@ -66,22 +66,22 @@ def plan_conversion(
         )
     if len({file.feature_dim for file, _ in parts}) > 1:
         raise DataError(f"the sources have regions of different widths: {[file.feature_dim for file in files]}")
-    rows = [(file, file.splits[split]) for file, split in parts]
+    rows = [(file, file.facts.splits[split]) for file, split in parts]
     return ConversionPlan(
         format=NAME,
         source=named(sources),
         feature_dim=parts[0][0].feature_dim,
-        splits={split: len(file.splits[split]) for file, split in parts},
-        total_regions=sum(int(file.offsets[part.stop] - file.offsets[part.start]) for file, part in rows),
+        splits={split: len(file.facts.splits[split]) for file, split in parts},
+        total_regions=sum(int(file.facts.offsets[part.stop] - file.facts.offsets[part.start]) for file, part in rows),
         records=partial(_records, parts),
     )
 
 
 def _records(parts: list[_Part]) -> Iterator[ImageRecord]:
     for file, split in parts:
-        order = np.argsort(file.caption_image, kind="stable")
-        ends = np.concatenate([[0], np.cumsum(np.bincount(file.caption_image, minlength=len(file)))])
-        for row in file.splits[split]:
+        order = np.argsort(file.facts.caption_image, kind="stable")
+        ends = np.concatenate([[0], np.cumsum(np.bincount(file.facts.caption_image, minlength=len(file)))])
+        for row in file.facts.splits[split]:
             captions = order[ends[row] : ends[row + 1]].tolist()
             regions = _regions(file, row)
             yield ImageRecord(
@@ -97,7 +97,7 @@ def _records(parts: list[_Part]) -> Iterator[ImageRecord]:
 
 
 def _regions(file: FeatureFile, row: int) -> Regions:
-    size = None if file.image_size is None else file.image_size[row].tolist()
+    size = None if file.facts.image_size is None else file.facts.image_size[row].tolist()
     return Regions(file.regions(row), file.boxes(row), None if size is None else (size[0], size[1]))
 
 
@@ -105,7 +105,7 @@ def _pictures(sources: Sequence[Path], files: list[FeatureFile]) -> Pictures:
     counted = Counted()
     places: list[tuple[FeatureFile, int]] = []
     for path, file in zip(sources, files, strict=True):
-        for row, (name, count) in enumerate(zip(file.image_ids, np.diff(file.offsets).tolist(), strict=True)):
+        for row, (name, count) in enumerate(zip(file.image_ids, np.diff(file.facts.offsets).tolist(), strict=True)):
             counted.add(name, count, file.feature_dim, f"{path}, row {row}")
             places.append((file, row))
 

@@ -127,7 +127,7 @@ def _captions_by_split(source: Path) -> dict[str | None, list[str]]:
         return _scan_folder(source)
     if starts_as_hdf5(source):
         file = FeatureFile(source)
-        return {split: [file.captions[row] for row in file.split_captions(split)] for split in file.splits}
+        return {split: [file.captions[row] for row in file.split_captions(split)] for split in file.facts.splits}
     if source.suffix.lower() == ".json" or _is_json(source):
         return _json_captions(source)
     return {None: read_caption_lines(source)}

@@ -40,21 +40,21 @@ def test_texts_come_back(path):
 
 def test_facts(path):
     file = FeatureFile(path)
-    assert (len(file), file.feature_dim, file.dtype) == (7, WIDTH, "float32")
-    assert file.offsets.tolist() == [0, 3, 4, 8, 11, 12, 16, 19]
-    assert file.image_size.tolist() == [[40, 30]] * 7
+    assert (len(file), file.feature_dim, file.facts.features.dtype) == (7, WIDTH, "float32")
+    assert file.facts.offsets.tolist() == [0, 3, 4, 8, 11, 12, 16, 19]
+    assert file.facts.image_size.tolist() == [[40, 30]] * 7
 
 
 def test_optional_parts_may_be_missing(tmp_path):
     bare = [replace(r, boxes=None, size=None, file_name=None, caption_ids=None) for r in make_records()]
     file = FeatureFile(write_records(tmp_path / "f.h5", bare))
-    assert (file.has_boxes, file.has_image_size) == (False, False)
-    assert (file.boxes(0), file.image_size, file.file_names, file.caption_ids) == (None, None, None, None)
+    assert (file.facts.boxes is not None, file.facts.image_size is not None) == (False, False)
+    assert (file.boxes(0), file.facts.image_size, file.file_names, file.caption_ids) == (None, None, None, None)
 
 
 def test_a_split_has_its_pictures_and_their_captions(path):
     file = FeatureFile(path)
-    assert file.splits == {"train": range(0, 4), "dev": range(4, 7)}
+    assert file.facts.splits == {"train": range(0, 4), "dev": range(4, 7)}
     assert file.split_images("dev").tolist() == [4, 5, 6]
     assert file.split_captions("dev").tolist() == [8, 9, 10, 11, 12, 13]
 
@@ -62,14 +62,14 @@ def test_a_split_has_its_pictures_and_their_captions(path):
 def test_pictures_may_have_different_numbers_of_captions(tmp_path):
     records = [make_record(row, captions=["word"] * (row + 1), caption_ids=None) for row in range(3)]
     file = FeatureFile(write_records(tmp_path / "f.h5", records))
-    assert file.caption_image.tolist() == [0, 1, 1, 2, 2, 2]
+    assert file.facts.caption_image.tolist() == [0, 1, 1, 2, 2, 2]
 
 
 def test_pictures_without_captions(tmp_path):
     """A file of regions only can be read; who needs captions is told how to add them."""
     records = [make_record(row, captions=[], caption_ids=None) for row in range(2)]
     file = FeatureFile(write_records(tmp_path / "f.h5", records))
-    assert (file.has_captions, file.captions, file.image_ids) == (False, [], ["im0", "im1"])
+    assert (file.captions, file.image_ids) == ([], ["im0", "im1"])
     assert file.regions(1).tobytes() == records[1].features.tobytes()
     assert file.split_images("train").tolist() == [0, 1]
     with pytest.raises(DataError, match="f.h5 holds pictures without captions") as caught:
@@ -302,7 +302,7 @@ def test_an_existing_file_is_replaced_only_on_demand(path):
         write_records(path, make_records(), dtype="float16")
     assert path.read_bytes() == before
     write_records(path, make_records(), dtype="float16", overwrite=True)
-    assert FeatureFile(path).dtype == "float16"
+    assert FeatureFile(path).facts.features.dtype == "float16"
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, DataError("the source is damaged"), MemoryError])

@@ -49,7 +49,7 @@ def test_convert_features(scan, tmp_path):
     result = run("convert-features", scan, "--out", out, "--dtype", "float16")
     assert result.exit_code == 0, result.output
     file = FeatureFile(out)
-    assert file.dtype == "float16"
+    assert file.facts.features.dtype == "float16"
     assert file.content_hash in result.stdout
     assert "split train   3 pictures" in result.stdout
     assert "split dev: 2 pictures, 2 captions each" in result.stderr

@@ -56,8 +56,8 @@ def test_what_is_written_is_read(dialect: CaptionDialect, drawn):
         captions = dialect.write(folder / "captions.json", pictures)
         convert_to_feature_file([source], folder / "f.h5", captions=captions)
         file = FeatureFile(folder / "f.h5")
-        found = {file.image_ids[row]: split for split, rows in file.splits.items() for row in rows}
-        by_image = {name: np.flatnonzero(file.caption_image == row) for row, name in enumerate(file.image_ids)}
+        found = {file.image_ids[row]: split for split, rows in file.facts.splits.items() for row in rows}
+        by_image = {name: np.flatnonzero(file.facts.caption_image == row) for row, name in enumerate(file.image_ids)}
         assert found == {str(p.number): p.split for p in pictures}
         expect_own_regions(file)
         for p in pictures:
@@ -67,7 +67,7 @@ def test_what_is_written_is_read(dialect: CaptionDialect, drawn):
                 assert [file.caption_ids[row] for row in rows] == p.caption_ids
         if dialect.names and dialect.ids:
             assert sorted(file.file_names) == sorted(p.file_name for p in pictures)
-        told = sorted(read_vocabulary_captions(captions, None if not dialect.splits else list(file.splits)))
+        told = sorted(read_vocabulary_captions(captions, None if not dialect.splits else list(file.facts.splits)))
         assert told == sorted(text for p in pictures for text in p.captions)
 
 

@@ -66,11 +66,14 @@ def test_golden_sources_train_and_keep_all_names(name, succeed, tmp_path):
     train_on(succeed, tmp_path, *golden_sources()[name])
     file = FeatureFile(tmp_path / "f.h5")
     succeed("export-embeddings", "run/best.ckpt", "--split", "test", "--out", "e.h5")
-    found, rows, captions = read_embeddings(tmp_path / "e.h5"), file.splits["test"], file.split_captions("test")
+    found, rows, captions = read_embeddings(tmp_path / "e.h5"), file.facts.splits["test"], file.split_captions("test")
     assert found.image_ids == [file.image_ids[row] for row in rows]
     assert found.caption_texts == [file.captions[row] for row in captions]
-    assert (found.image_of_caption + rows.start).tolist() == file.caption_image[captions].tolist()
-    assert (found.file_names is None, found.caption_ids is None) == (not file.has_file_names, not file.has_caption_ids)
+    assert (found.image_of_caption + rows.start).tolist() == file.facts.caption_image[captions].tolist()
+    assert (found.file_names is None, found.caption_ids is None) == (
+        not file.facts.has_file_names,
+        not file.facts.has_caption_ids,
+    )
     if file.caption_ids and file.file_names:
         assert found.caption_ids == [file.caption_ids[row] for row in captions]
         assert found.file_names == [file.file_names[row] for row in rows]

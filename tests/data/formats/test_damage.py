@@ -49,7 +49,7 @@ def convert_damaged(tmp_path, name):
             made = attempted(partial(convert, format=dialect.format), tmp_path)
         if made:
             file = FeatureFile(out)
-            rows = file.splits, file.offsets.tolist(), file.caption_image.tolist()
+            rows = file.facts.splits, file.facts.offsets.tolist(), file.facts.caption_image.tolist()
             texts = () if dialect.own_captions else (file.image_ids, file.captions)
             return Outcome(file.content_hash, (*rows, *texts), any("cut short" in note for note in made.notes))
         assert not list(tmp_path.glob(".*.tmp"))

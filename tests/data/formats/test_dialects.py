@@ -30,15 +30,15 @@ def expect_equal(file: FeatureFile, dialect: Dialect, pictures) -> None:
     """Every bit of every feature and box, and the captions, under the right id."""
     names = {p.image_id: p for p in pictures}
     assert sorted(file.image_ids) == sorted(names)
-    assert (file.has_boxes, file.has_image_size) == (dialect.boxes, dialect.sizes)
+    assert (file.facts.boxes is not None, file.facts.image_size is not None) == (dialect.boxes, dialect.sizes)
     for row, name in enumerate(file.image_ids):
         assert file.regions(row).tobytes() == names[name].features.tobytes()
         if dialect.boxes:
             assert file.boxes(row).tobytes() == names[name].boxes.tobytes()
         if dialect.sizes:
-            assert file.image_size[row].tolist() == [WIDTH, HEIGHT]
+            assert file.facts.image_size[row].tolist() == [WIDTH, HEIGHT]
     assert sorted(file.captions) == sorted(dialect.captions(pictures))
-    assert all(file.image_ids[file.caption_image[m]] == text.split()[2] for m, text in enumerate(file.captions))
+    assert all(file.image_ids[file.facts.caption_image[m]] == text.split()[2] for m, text in enumerate(file.captions))
 
 
 def test_every_reader_has_a_dialect():
@@ -53,7 +53,7 @@ def test_the_captions_decide_about_the_order(dialect, tmp_path):
     convert_to_feature_file(sources, tmp_path / "out.h5", captions=captions)
     file = FeatureFile(tmp_path / "out.h5")
     expect_equal(file, dialect, pictures)
-    assert list(file.splits) == ["train", "dev", "test"]
+    assert list(file.facts.splits) == ["train", "dev", "test"]
     assert file.image_ids == ["11", "14", "12", "13"]  # the captions' order within each split
 
 
@@ -62,7 +62,7 @@ def test_features_survive_bit_by_bit(dialect, tmp_path):
     pictures = make_pictures([3, 1, 5, 2] if dialect.adaptive else [3, 3, 3, 3])
     file = written(tmp_path, dialect, pictures)
     expect_equal(file, dialect, pictures)
-    assert {split: [file.image_ids[row] for row in rows] for split, rows in file.splits.items()} == {
+    assert {split: [file.image_ids[row] for row in rows] for split, rows in file.facts.splits.items()} == {
         "train": ["11", "14"],
         "dev": ["12"],
         "test": ["13"],
@@ -109,4 +109,4 @@ def test_a_format_can_be_named(dialect, tmp_path):
 def test_some_splits_only(dialect, tmp_path):
     pictures = make_pictures([2, 2, 2, 2])
     file = written(tmp_path, dialect, pictures, splits=["train"])
-    assert (list(file.splits), file.image_ids) == (["train"], ["11", "14"])
+    assert (list(file.facts.splits), file.image_ids) == (["train"], ["11", "14"])

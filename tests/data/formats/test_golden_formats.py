@@ -62,13 +62,13 @@ def test_golden_picture_sizes(source, file):
     kind, _ = decoded(source)
     rows = json.loads((TSV / "decoded.json").read_text())["rows_in_file_order"][kind]
     expected = {str(row["image_id"]): [row["image_w"], row["image_h"]] for row in rows}
-    assert dict(zip(file.image_ids, file.image_size.tolist(), strict=True)) == expected
+    assert dict(zip(file.image_ids, file.facts.image_size.tolist(), strict=True)) == expected
 
 
 def test_golden_order_is_that_of_the_id_lists(source, file):
     """`{split}_ids.txt` list the pictures as the published converter wrote them; its train list holds restval too."""
     for path in TSV.glob("*_ids.txt"):
-        rows = file.splits[path.name.removesuffix("_ids.txt")]
+        rows = file.facts.splits[path.name.removesuffix("_ids.txt")]
         assert file.image_ids[rows.start : rows.stop] == path.read_text().split()
 
 
@@ -77,9 +77,9 @@ def test_golden_arrays_of_the_published_converter(tmp_path):
     convert_to_feature_file([source], tmp_path / "f.h5", captions=KARPATHY / "dataset_coco.json")
     file = FeatureFile(tmp_path / "f.h5")
     arrays = sorted(TSV.glob("*_ims.npy"))
-    assert {path.name.removesuffix("_ims.npy") for path in arrays} == set(file.splits)
+    assert {path.name.removesuffix("_ims.npy") for path in arrays} == set(file.facts.splits)
     for path in arrays:
-        found = np.stack([file.regions(row) for row in file.splits[path.name.removesuffix("_ims.npy")]])
+        found = np.stack([file.regions(row) for row in file.facts.splits[path.name.removesuffix("_ims.npy")]])
         assert found.tobytes() == np.load(path).tobytes()
 
 
@@ -104,7 +104,7 @@ def test_golden_captions_and_their_ids(file):
     entries = json.loads((KARPATHY / "dataset_coco.json").read_text(encoding="utf-8"))["images"]
     expected = {str(entry["cocoid"]): entry for entry in entries}
     for row, name in enumerate(file.image_ids):
-        captions = np.flatnonzero(file.caption_image == row)
+        captions = np.flatnonzero(file.facts.caption_image == row)
         sentences = expected[name]["sentences"]
         assert [file.captions[m] for m in captions] == [sentence["raw"] for sentence in sentences]
         assert [file.caption_ids[m] for m in captions] == [str(sentence["sentid"]) for sentence in sentences]

@@ -160,7 +160,7 @@ def test_butd_without_boxes_or_sizes(tmp_path, convert, left):
     for name in {"image_bb", "spatial_features"} - set(left):
         replace(source, name, None)
     file = convert(source)
-    assert (file.has_boxes, file.has_image_size) == ("image_bb" in left, False)
+    assert (file.facts.boxes is not None, file.facts.image_size is not None) == ("image_bb" in left, False)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_m2_boxes_may_be_missing_for_all_and_not_for_one(tmp_path, convert, refu
     refused("picture 12 of split dev: it lacks boxes", source)
     for name in ("11_boxes", "13_boxes"):
         replace(source, name, None)
-    assert not convert(source).has_boxes
+    assert convert(source).facts.boxes is None
 
 
 def test_vlp_boxes_of_one_picture_are_missing(tmp_path, refused):
@@ -329,7 +329,7 @@ def test_a_file_cut_short(tmp_path, refused, name, share):
 
 def test_sizes_are_given_back_to_the_pixel(tmp_path, convert):
     (source,) = write_butd(tmp_path, PICTURES)
-    assert convert(source).image_size.tolist() == [[WIDTH, HEIGHT]] * 3
+    assert convert(source).facts.image_size.tolist() == [[WIDTH, HEIGHT]] * 3
 
 
 def test_vlp_files_may_be_more_than_a_process_may_open(tmp_path, forks):

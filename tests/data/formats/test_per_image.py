@@ -74,7 +74,7 @@ def test_several_folders(tmp_path, convert):
     for name, pictures in (("one", PICTURES[:1]), ("two", PICTURES[1:])):
         (tmp_path / name).mkdir()
         folders += write_self_critical(tmp_path / name, pictures)
-    assert convert(*folders).has_boxes
+    assert convert(*folders).facts.boxes is not None
 
 
 def test_boxes_of_one_picture_are_missing(tmp_path, refused):

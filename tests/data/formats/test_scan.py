@@ -67,7 +67,7 @@ def test_rows_are_pictures_with_several_captions_each(folder, per_image):
     features = folder.split(images=6, per_image=per_image)
     file = folder.convert()
     assert len(file) == 6
-    assert file.caption_image.tolist() == np.repeat(np.arange(6), per_image).tolist()
+    assert file.facts.caption_image.tolist() == np.repeat(np.arange(6), per_image).tolist()
     assert file.captions[per_image] == "train 1 0"
     assert all((file.regions(row) == features[row]).all() for row in range(6))
 
@@ -76,7 +76,7 @@ def test_pictures_stored_five_times_are_kept_once(folder):
     features = folder.split(images=3, repeated=True)
     file = folder.convert()
     assert len(file) == 3
-    assert file.caption_image.tolist() == np.repeat(np.arange(3), 5).tolist()
+    assert file.facts.caption_image.tolist() == np.repeat(np.arange(3), 5).tolist()
     assert all((file.regions(row) == features[5 * row]).all() for row in range(3))
 
 
@@ -95,14 +95,14 @@ def test_each_split_has_its_own_layout(folder):
     folder.split("dev", images=2, repeated=True)
     folder.split("test", images=10, per_image=1)
     file = folder.convert()
-    assert {name: len(rows) for name, rows in file.splits.items()} == {"train": 4, "dev": 2, "test": 10}
-    assert [len(file.split_captions(name)) for name in file.splits] == [20, 10, 10]
+    assert {name: len(rows) for name, rows in file.facts.splits.items()} == {"train": 4, "dev": 2, "test": 10}
+    assert [len(file.split_captions(name)) for name in file.facts.splits] == [20, 10, 10]
 
 
 def test_splits_come_in_the_usual_order_and_others_by_name(folder):
     for name in ("zoo", "testall", "test", "apes", "dev", "train"):
         folder.split(name, images=1)
-    assert list(folder.convert().splits) == ["train", "dev", "test", "testall", "apes", "zoo"]
+    assert list(folder.convert().facts.splits) == ["train", "dev", "test", "testall", "apes", "zoo"]
 
 
 def test_five_pictures_of_one_caption_are_not_taken_for_one(folder):
@@ -191,7 +191,7 @@ def test_boxes_and_sizes_follow_the_features(folder, repeated):
     folder.array("train_img_sizes.npy", np.repeat(sizes, times, axis=0))
     file = folder.convert()
     assert file.boxes(2).tolist() == [[3, 4, 5, 6]] * R
-    assert file.image_size.tolist() == sizes.tolist()
+    assert file.facts.image_size.tolist() == sizes.tolist()
 
 
 def test_boxes_that_differ_within_a_repeated_picture(folder):
@@ -227,7 +227,7 @@ def test_boxes_of_one_split_only_are_left_out_and_said(folder):
     folder.array("dev_boxes.npy", np.tile([1.0, 2.0, 3.0, 4.0], (4, R, 1)))
     plan = plan_conversion([folder.path])
     assert "boxes are left out of the whole file, since these splits have none: train" in plan.notes
-    assert not folder.convert().has_boxes
+    assert folder.convert().facts.boxes is None
 
 
 def test_captions_without_features_are_said(folder):
@@ -251,7 +251,7 @@ def test_splits_of_different_widths(folder):
 def test_splits_may_have_different_numbers_of_regions(folder):
     folder.split("train")
     folder.split("dev", features=np.random.default_rng(0).random((4, R + 2, F)))
-    assert np.diff(folder.convert().offsets).tolist() == [3] * 4 + [5] * 4
+    assert np.diff(folder.convert().facts.offsets).tolist() == [3] * 4 + [5] * 4
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
@@ -301,7 +301,7 @@ def test_several_folders_with_different_splits(tmp_path):
     folders[0].split("train")
     folders[1].split("dev")
     convert_to_feature_file([folder.path for folder in folders], tmp_path / "f.h5")
-    assert list(FeatureFile(tmp_path / "f.h5").splits) == ["train", "dev"]
+    assert list(FeatureFile(tmp_path / "f.h5").facts.splits) == ["train", "dev"]
 
 
 def test_several_folders_with_the_same_split(tmp_path):

@@ -101,8 +101,8 @@ def own(tmp_path):
 def content(file: FeatureFile):
     regions = [file.regions(row).tobytes() for row in range(len(file))]
     boxes = [file.boxes(row).tobytes() for row in range(len(file))]
-    texts = [file.captions, file.caption_ids, file.caption_image.tolist(), file.image_ids, file.file_names]
-    return regions, boxes, texts, file.image_size.tolist(), file.splits
+    texts = [file.captions, file.caption_ids, file.facts.caption_image.tolist(), file.image_ids, file.file_names]
+    return regions, boxes, texts, file.facts.image_size.tolist(), file.facts.splits
 
 
 def test_a_copy_is_equal_in_everything(tmp_path, own):
@@ -127,7 +127,7 @@ def test_half_precision_and_back(tmp_path, own):
 def test_one_split_of_it(tmp_path, own):
     convert_to_feature_file([own], tmp_path / "dev.h5", splits=["dev"])
     file, whole = FeatureFile(tmp_path / "dev.h5"), FeatureFile(own)
-    assert file.splits == {"dev": range(2)}
+    assert file.facts.splits == {"dev": range(2)}
     assert file.image_ids == whole.image_ids[3:]
     assert file.captions == whole.captions[6:]
 
@@ -185,7 +185,7 @@ def converted(folder, **options):
 
 
 def test_scan_some_splits(scan):
-    assert list(converted(scan, splits=["test"]).splits) == ["test"]
+    assert list(converted(scan, splits=["test"]).facts.splits) == ["test"]
     refused("there is no split 'dev' in the sources; they have train, test", scan, splits=["dev"])
 
 
@@ -216,7 +216,7 @@ def test_boxes_and_sizes_as_gsmn_writes_them(scan):
     np.save(scan / "test_ims_bbx.npy", boxes)
     pickled_sizes(scan, {"image_h": 48, "image_w": 64}, {"image_h": np.int64(50), "image_w": np.array([70])})
     file = converted(scan, splits=["test"])
-    assert file.image_size.tolist() == [[64, 48], [70, 50]]
+    assert file.facts.image_size.tolist() == [[64, 48], [70, 50]]
     assert file.boxes(1).tobytes() == boxes[1].tobytes()
 
 

@@ -88,7 +88,7 @@ def test_a_picture_in_two_files(tmp_path, refused):
 
 
 def test_lxmert_has_the_height_in_front_of_the_width(tmp_path, convert):
-    assert convert(*write_lxmert(tmp_path, PICTURES)).image_size.tolist() == [[WIDTH, HEIGHT]] * 3
+    assert convert(*write_lxmert(tmp_path, PICTURES)).facts.image_size.tolist() == [[WIDTH, HEIGHT]] * 3
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_without_captions(tmp_path, captions):
     """Pictures only, in the order of the source; captions can be added later."""
     made = convert_to_feature_file([second(tmp_path)], tmp_path / "out.h5")
     file = FeatureFile(tmp_path / "out.h5")
-    assert (made.splits, file.image_ids, file.has_captions) == ({"test": 3}, ["11", "12", "13"], False)
+    assert (made.splits, file.image_ids, file.captions) == ({"test": 3}, ["11", "12", "13"], [])
     assert file.regions(2).tobytes() == PICTURES[2].features.tobytes()
     assert any("pictures only" in note for note in made.notes)
     later = convert_to_feature_file([tmp_path / "out.h5"], tmp_path / "later.h5", captions=captions)
@@ -207,7 +207,7 @@ def test_without_captions(tmp_path, captions):
 
 def test_without_captions_there_is_one_split(tmp_path):
     convert_to_feature_file([second(tmp_path)], tmp_path / "out.h5", splits=["mine"])
-    assert list(FeatureFile(tmp_path / "out.h5").splits) == ["mine"]
+    assert list(FeatureFile(tmp_path / "out.h5").facts.splits) == ["mine"]
     with pytest.raises(DataError, match="without captions there is one split; expected one name, not a, b"):
         convert_to_feature_file([second(tmp_path)], tmp_path / "two.h5", splits=["a", "b"])
 

@@ -11,7 +11,8 @@ import pytest
 from support.golden import golden_root, settings
 from support.records import make_records, write_records
 
-from selfalign_cli.data.features.file import ImageRecord, write_feature_file
+from selfalign_cli.data.features.records import ImageRecord
+from selfalign_cli.data.features.writer import write_feature_file
 from selfalign_cli.data.text.captions import read_caption_lines, read_vocabulary_captions
 from selfalign_cli.errors import DataError
 
