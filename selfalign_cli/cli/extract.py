@@ -112,7 +112,7 @@ def extract(
 
     Example: selfalign extract photos/ --out data/photos.h5
     """
-    from selfalign_cli.assembly.loading import choose_device
+    from selfalign_cli.assembly.device import choose_device
     from selfalign_cli.extract.choose import build_extractor
     from selfalign_cli.extract.run import extract_pictures
 

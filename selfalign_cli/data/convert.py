@@ -125,6 +125,7 @@ def _convert(
             feature_dim=plan.feature_dim,
             dtype=dtype,
             source=plan.source,
+            origin=plan.origin,
             overwrite=overwrite,
             on_image=advance,
         )

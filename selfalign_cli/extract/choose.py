@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from selfalign_cli.errors import DataError
@@ -49,46 +47,6 @@ def build_extractor(
     place = _of_kind(detector, "--detector", is_detector=True)
     under = None if backbone is None else _backbone(backbone, area, device)
     return DetectorExtractor(TransformersDetector(place, device=device), under, count=regions)
-
-
-def require_same_extractor(
-    one: dict[str, Any] | None, other: dict[str, Any] | None, *, what: str, others: str
-) -> None:
-    """Refuse features of another extractor.
-
-    Args:
-        one, other: identities; None where it is not known, which is let pass.
-        what, others: what they belong to, for the message.
-
-    Raises:
-        DataError: both are known and differ.
-    """
-    if one is None or other is None or _decisive(one) == _decisive(other):
-        return
-    raise DataError(
-        f"{what} was made by another extractor than {others}:\n  {described(one)}\n  {described(other)}",
-        "extract the pictures again with --like CHECKPOINT",
-    )
-
-
-def described(identity: dict[str, Any]) -> str:
-    """One line for messages: kind, models with the start of their hashes, number of regions, area."""
-    parts = [str(identity.get("kind", "unknown"))]
-    for name in ("detector", "backbone"):
-        model = identity.get(name)
-        if isinstance(model, dict):
-            weights = next((value for key, value in model.items() if key.startswith(("model.", "pytorch_"))), "")
-            area = f", area {model['area']}" if "area" in model else ""
-            parts.append(f"{name} {model.get('name')}{f' ({str(weights)[:8]})' if weights else ''}{area}")
-    return ", ".join([*parts, f"{identity.get('regions')} regions"])
-
-
-def _decisive(identity: dict[str, Any]) -> dict[str, Any]:
-    """An identity without the names of folders: hashes decide."""
-    return {
-        key: {name: value for name, value in part.items() if name != "name"} if isinstance(part, dict) else part
-        for key, part in identity.items()
-    }
 
 
 def _backbone(source: str | None, area: int | None, device: torch.device) -> Backbone:

@@ -12,9 +12,10 @@ from typing import Any
 
 from selfalign_cli import parallel
 from selfalign_cli.data.atomic import refuse_existing
-from selfalign_cli.data.convert import Conversion, Progress, convert_to_feature_file, no_progress
+from selfalign_cli.data.convert import Conversion, convert_to_feature_file
 from selfalign_cli.data.features.writer import Precision
 from selfalign_cli.data.formats.extraction import finished_pictures
+from selfalign_cli.data.progress import Progress, no_progress
 from selfalign_cli.errors import DataError
 from selfalign_cli.extract.pictures import Picture, PictureFile, UnreadableError, decode, find_pictures
 from selfalign_cli.extract.regions import Extractor

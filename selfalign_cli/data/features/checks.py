@@ -29,6 +29,9 @@ def check_record(record: ImageRecord, feature_dim: int, dtype: str) -> None:
     """
     _check_features(record, feature_dim, dtype)
     _check_size_and_boxes(record)
+    for name, values in (("scores", record.scores), ("labels", record.labels)):
+        if values is not None and (values.shape != (len(record.features),) or not np.isfinite(values).all()):
+            raise record_fault(record, f"{name} are {values.shape}; expected a finite number for each region")
     _check_texts(record)
 
 

@@ -37,6 +37,14 @@ class ContentDigest:
         self._hash.update(stored.data)
         if boxes is not None:
             self._hash.update(boxes.data)
+        for name, values in (("scores", record.scores), ("labels", record.labels)):
+            if values is not None:  # what came later leaves the hashes of files without it alone
+                self._hash.update(name.encode())
+                self._hash.update(np.ascontiguousarray(values).data)
+
+    def add_extractor(self, extractor: dict[str, Any]) -> None:
+        """Take in what made the regions."""
+        self._hash.update(json.dumps(extractor, sort_keys=True).encode())
 
     def hexdigest(self) -> str:
         """64 hexadecimal digits."""

@@ -4,6 +4,9 @@
     /offsets         (N + 1,) int64: picture i has regions offsets[i] to offsets[i + 1]
     /boxes           (sum n, 4) float32, contiguous, optional: x1, y1, x2, y2 in pixels
     /image_size      (N, 2) float32, optional: width, height in pixels
+    /scores          (sum n,) float32, optional: how sure the extractor is of a region
+    /labels          (sum n,) int32, optional: class of a region, -1 for none; /label_names (K,) utf-8
+    /extractor       (1,) utf-8, optional: JSON, what made the regions; /pictures (1,) utf-8: folder of the pictures
     /image_id        (N,) utf-8 of fixed length, as all texts
     /file_name       (N,) utf-8, optional
     /captions/text   (M,) utf-8
@@ -27,6 +30,7 @@ import numpy.typing as npt
 
 from selfalign_cli.data.features.array_in_file import ArrayInFile, expect_unchanged
 from selfalign_cli.data.features.layout import read_facts, read_texts
+from selfalign_cli.data.features.origin import Origin
 from selfalign_cli.errors import DataError
 
 
@@ -50,10 +54,12 @@ class FeatureFile:
         self.facts = facts = read_facts(self.path)
         self._regions = ArrayInFile(self.path, facts.features, facts.identity)
         self._boxes = None if facts.boxes is None else ArrayInFile(self.path, facts.boxes, facts.identity)
+        self._scores = None if facts.scores is None else ArrayInFile(self.path, facts.scores, facts.identity)
+        self._labels = None if facts.labels is None else ArrayInFile(self.path, facts.labels, facts.identity)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the texts behind: another process reads its own, if it needs them."""
-        return {name: self.__dict__[name] for name in ("path", "facts", "_regions", "_boxes")}
+        return {name: self.__dict__[name] for name in ("path", "facts", "_regions", "_boxes", "_scores", "_labels")}
 
     def __len__(self) -> int:
         """Number N of pictures."""
@@ -68,6 +74,11 @@ class FeatureFile:
     def content_hash(self) -> str:
         """SHA-256 (hex) over regions, captions and ids, computed at conversion."""
         return self.facts.content_hash
+
+    @property
+    def origin(self) -> Origin | None:
+        """What made the regions; None where the file does not say."""
+        return self.facts.origin
 
     @cached_property
     def captions(self) -> list[str]:
@@ -96,6 +107,14 @@ class FeatureFile:
     def boxes(self, row: int) -> npt.NDArray[np.float32] | None:
         """(n, 4) boxes of one picture in pixels, or None."""
         return None if self._boxes is None else self._boxes.rows(*self.facts.offsets[row : row + 2].tolist())
+
+    def scores(self, row: int) -> npt.NDArray[np.float32] | None:
+        """(n,) how sure the extractor is of each region of a picture, or None."""
+        return self._of_regions(self._scores, row)
+
+    def labels(self, row: int) -> npt.NDArray[np.int32] | None:
+        """(n,) class of each region of a picture, -1 for none, or None."""
+        return self._of_regions(self._labels, row)
 
     def fill_regions(self, rows: npt.NDArray[np.int64], target: npt.NDArray[Any]) -> None:
         """Read the regions of several pictures into a batch.
@@ -140,6 +159,10 @@ class FeatureFile:
         if split not in self.facts.splits:
             raise DataError(f"{self.path} has no split {split!r}; it has {', '.join(self.facts.splits)}")
         return self.facts.splits[split]
+
+    def _of_regions(self, stored: ArrayInFile | None, row: int) -> npt.NDArray[Any] | None:
+        offsets = self.facts.offsets
+        return None if stored is None else stored.rows(int(offsets[row]), int(offsets[row + 1]))[:, 0]
 
     def _texts(self, name: str) -> list[str]:
         expect_unchanged(self.path, self.facts.identity)

@@ -6,6 +6,7 @@ single region is read. `features.py` describes the layout.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfalign_cli.data.features.array_in_file import ArrayInFile, Extent, Identity, identity
+from selfalign_cli.data.features.origin import Origin
 from selfalign_cli.errors import DataError, blaming, reason_of
 
 FORMAT = "selfalign-features"
@@ -37,8 +39,11 @@ class Facts:
         boxes: extent of the (sum n, 4) boxes, or None.
         offsets: (N + 1,) int64 first region of each picture.
         caption_image: (M,) int64 image row of each caption; M is 0 where pictures have none.
+        scores: extent of the (sum n, 1) scores of regions, or None.
+        labels: extent of the (sum n, 1) classes of regions, or None.
         image_size: (N, 2) float32 width and height, or None.
         splits: image rows of each split, in file order.
+        origin: what made the regions, or None where the file does not say.
         has_file_names: whether `file_name` is there.
         has_caption_ids: whether `captions/id` is there.
         content_hash: SHA-256 (hex) of what was converted.
@@ -49,10 +54,13 @@ class Facts:
 
     features: Extent
     boxes: Extent | None
+    scores: Extent | None
+    labels: Extent | None
     offsets: npt.NDArray[np.int64]
     caption_image: npt.NDArray[np.int64]
     image_size: npt.NDArray[np.float32] | None
     splits: dict[str, range]
+    origin: Origin | None
     has_file_names: bool
     has_caption_ids: bool
     content_hash: str
@@ -94,10 +102,13 @@ def read_facts(path: Path) -> Facts:
         return Facts(
             features=features,
             boxes=boxes,
+            scores=_numbers(file, "scores", path, features.shape[0], "float32"),
+            labels=_numbers(file, "labels", path, features.shape[0], "int32"),
             offsets=offsets,
             caption_image=caption_image,
             image_size=_image_size(file, path, count) if "image_size" in file else None,
             splits=_splits(file, path, count),
+            origin=_origin(file, path),
             has_file_names="file_name" in file and _expect_texts(file, "file_name", path, count),
             has_caption_ids="captions/id" in file and _expect_texts(file, "captions/id", path, len(caption_image)),
             content_hash=_content_hash(file, path),
@@ -207,6 +218,51 @@ def _extent(file: h5py.File, name: str, path: Path, types: tuple[str, ...]) -> E
         if stored.rows(row, row + 1).tobytes() != found[row].tobytes():
             raise _fault(path, f"stores {name} in a way that this program does not know")
     return extent
+
+
+def _numbers(file: h5py.File, name: str, path: Path, regions: int, dtype: str) -> Extent | None:
+    """Locate an array with a number for each region; None where there is none."""
+    if name not in file:
+        return None
+    found = _dataset(file, name, path)
+    if found.shape != (regions,) or found.dtype != np.dtype(dtype):
+        raise _fault(path, f"has {name} of type {found.dtype}, shape {found.shape}; expected {regions} of {dtype}")
+    offset = found.id.get_offset()
+    extent = Extent(int(offset or 0), (regions, 1), dtype)
+    if offset is None or extent.end > path.stat().st_size:
+        raise _fault(path, f"is cut short: {name} should end at byte {extent.end:,}")
+    return extent
+
+
+def _origin(file: h5py.File, path: Path) -> Origin | None:
+    """What made the regions, if the file says it."""
+    if "extractor" not in file:
+        return None
+    try:
+        extractor = json.loads(_one_text(file, "extractor", path))
+    except (ValueError, RecursionError) as fault:
+        raise _fault(path, f"names an extractor that is no JSON: {reason_of(fault)}") from fault
+    if not isinstance(extractor, dict):
+        raise _fault(path, f"names the extractor {str(extractor)[:80]!r}; expected its settings by name")
+    names = [bytes(name).decode("utf-8", "replace") for name in _label_names(file, path)]
+    return Origin(extractor, tuple(names), _one_text(file, "pictures", path) if "pictures" in file else "")
+
+
+def _label_names(file: h5py.File, path: Path) -> list[bytes]:
+    if "label_names" not in file:
+        return []
+    found = _dataset(file, "label_names", path)
+    if found.dtype.kind != "S" or found.ndim != 1:
+        raise _fault(path, f"has label_names of type {found.dtype}; expected texts")
+    names: list[bytes] = found[...].tolist()
+    return names
+
+
+def _one_text(file: h5py.File, name: str, path: Path) -> str:
+    found = _dataset(file, name, path)
+    if found.dtype.kind != "S" or found.shape != (1,):
+        raise _fault(path, f"has {name} of type {found.dtype}, shape {found.shape}; expected one text")
+    return bytes(found[0]).decode("utf-8", "replace")
 
 
 def _offsets(file: h5py.File, path: Path, regions: int) -> npt.NDArray[np.int64]:

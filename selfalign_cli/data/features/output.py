@@ -113,11 +113,11 @@ class AppendedRows:
         file: the file from `hdf5_output`.
         stream: the stream below it.
         name: of the data set.
-        shape: rows and width.
+        shape: rows, and width where a row is more than a number.
         dtype: type of the numbers.
     """
 
-    def __init__(self, file: h5py.File, stream: GuardedStream, name: str, shape: tuple[int, int], dtype: str) -> None:
+    def __init__(self, file: h5py.File, stream: GuardedStream, name: str, shape: tuple[int, ...], dtype: str) -> None:
         plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         plan.set_layout(h5py.h5d.CONTIGUOUS)
         plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from selfalign_cli.data.features.origin import Origin
+
 Array = npt.NDArray[np.generic]
 
 
@@ -24,6 +26,8 @@ class ImageRecord:
         boxes: (n, 4) x1, y1, x2, y2 in pixels, or None.
         size: width and height in pixels, or None.
         file_name: name of the picture's file, or None.
+        scores: (n,) how sure the extractor is of each region, or None.
+        labels: (n,) whole numbers, the class of each region or -1; or None.
     """
 
     image_id: str
@@ -34,6 +38,8 @@ class ImageRecord:
     boxes: Array | None = None
     size: tuple[float, float] | None = None
     file_name: str | None = None
+    scores: Array | None = None
+    labels: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class ConversionPlan:
         total_regions: regions over all pictures.
         records: starts the stream; each call starts anew.
         notes: things the user should know and that stop nothing, one sentence each.
+        origin: what made the regions, where that is known.
     """
 
     format: str
@@ -57,6 +64,7 @@ class ConversionPlan:
     total_regions: int
     records: Callable[[], Iterator[ImageRecord]]
     notes: list[str] = field(default_factory=list)
+    origin: Origin | None = None
 
     @property
     def total_images(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
@@ -15,6 +16,7 @@ from selfalign_cli.data.atomic import refuse_existing
 from selfalign_cli.data.features.checks import check_record, record_fault
 from selfalign_cli.data.features.digest import ContentDigest
 from selfalign_cli.data.features.layout import FORMAT, VERSION
+from selfalign_cli.data.features.origin import Origin
 from selfalign_cli.data.features.output import (
     AppendedRows,
     GuardedStream,
@@ -38,6 +40,7 @@ def write_feature_file(
     feature_dim: int,
     dtype: Precision = "float32",
     source: str = "",
+    origin: Origin | None = None,
     overwrite: bool = False,
     on_image: Callable[[int], None] | None = None,
 ) -> str:
@@ -51,6 +54,7 @@ def write_feature_file(
         feature_dim: width of a region.
         dtype: type in which features are stored.
         source: where the data come from, for the file's `source` attribute.
+        origin: what made the regions, where that is known.
         overwrite: replace an existing file.
         on_image: called with 1 after each picture.
 
@@ -75,7 +79,7 @@ def write_feature_file(
             stream.raise_fault()
             if on_image is not None:
                 on_image(1)
-        content_hash = writer.finish()
+        content_hash = writer.finish(origin)
         file.attrs.update(version=VERSION, feature_dim=feature_dim)
         created_by = f"selfalign {__version__}"
         described = {"format": FORMAT, "created_by": created_by, "source": source, "content_hash": content_hash}
@@ -102,6 +106,8 @@ class _Writer:
         self.dtype = dtype
         self.features = AppendedRows(file, stream, "features", shape, dtype)
         self.boxes = None if first.boxes is None else AppendedRows(file, stream, "boxes", (shape[0], 4), "float32")
+        self.scores = None if first.scores is None else AppendedRows(file, stream, "scores", shape[:1], "float32")
+        self.labels = None if first.labels is None else AppendedRows(file, stream, "labels", shape[:1], "int32")
         self.offsets = np.zeros(total_images + 1, dtype=np.int64)
         self.sizes = np.zeros((total_images, 2), dtype=np.float32) if first.size is not None else None
         self.image_ids: list[str] = []
@@ -125,6 +131,10 @@ class _Writer:
         boxes = None if record.boxes is None else np.ascontiguousarray(record.boxes, dtype=np.float32)
         if self.boxes is not None and boxes is not None:
             self.boxes.append(boxes)
+        if self.scores is not None and record.scores is not None:
+            self.scores.append(np.ascontiguousarray(record.scores, dtype=np.float32))
+        if self.labels is not None and record.labels is not None:
+            self.labels.append(np.ascontiguousarray(record.labels, dtype=np.int32))
         self.thread.run(self.digest.add, record, stored, boxes)
         if self.sizes is not None:
             self.sizes[row] = record.size
@@ -139,7 +149,7 @@ class _Writer:
         self.splits[record.split][1] = row + 1
         self.images += 1
 
-    def finish(self) -> str:
+    def finish(self, origin: Origin | None) -> str:
         """Write the small arrays; give the content hash."""
         regions = self.features.shape[0]
         if self.images != len(self.offsets) - 1 or self.offsets[-1] != regions:
@@ -163,6 +173,12 @@ class _Writer:
         if self.caption_ids is not None:
             write_texts(self.file, "captions/id", self.caption_ids)
         self.thread.wait()
+        if origin is not None:
+            write_texts(self.file, "extractor", [json.dumps(origin.extractor, sort_keys=True)])
+            write_texts(self.file, "pictures", [origin.pictures])
+            if origin.label_names:
+                write_texts(self.file, "label_names", origin.label_names)
+            self.digest.add_extractor(origin.extractor)
         return self.digest.hexdigest()
 
     def _check_place(self, record: ImageRecord) -> None:
@@ -185,6 +201,8 @@ class _Writer:
         for name, there, expected in (
             ("captions", record.captions or None, self.captioned or None),
             ("boxes", record.boxes, self.boxes),
+            ("scores", record.scores, self.scores),
+            ("labels", record.labels, self.labels),
             ("a size", record.size, self.sizes),
             ("a file name", record.file_name, self.file_names),
             ("caption ids", record.caption_ids, self.caption_ids),

@@ -14,6 +14,7 @@ from selfalign_cli.data.features.records import ConversionPlan
 from selfalign_cli.data.formats import (
     bua_tsv,
     butd_hdf5,
+    extraction,
     lmdb,
     nocaps_hdf5,
     own_layout,
@@ -54,6 +55,11 @@ READERS: dict[str, Reader] = {
         "VinVL's features.tsv, or a folder with it",
         vinvl_tsv.recognises,
         with_captions("vinvl-tsv", vinvl_tsv.open_pictures),
+    ),
+    "extraction": Reader(
+        "a folder that `selfalign extract --shard` left",
+        extraction.recognises,
+        with_captions("extraction", extraction.open_pictures),
     ),
     "per-image": Reader(
         "a folder with a .npz or .npy file for each picture",

@@ -15,12 +15,13 @@ import json
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from selfalign_cli.data.features.origin import Origin
 from selfalign_cli.data.formats.pictures import Counted, Pictures, ReadPicture, Regions
 from selfalign_cli.errors import DataError
 
@@ -107,7 +108,8 @@ def open_pictures(sources: Sequence[Path]) -> Pictures:
     """
     if len(sources) != 1:
         raise DataError(f"expected one folder of an extraction, not {len(sources)}", "convert them one by one")
-    read_header(sources[0])
+    header = read_header(sources[0])
+    origin = Origin(header["extractor"], tuple(header["label_names"]), header["pictures"])
     looked_at = sorted(finished_pictures(sources[0]).values(), key=lambda picture: picture.image_id)
     counted = Counted()
     for picture in looked_at:
@@ -125,12 +127,12 @@ def open_pictures(sources: Sequence[Path]) -> Pictures:
                 part: opened.enter_context(part.with_suffix(FEATURES).open("rb"))
                 for part in {picture.part for picture in rows}
             }
-            yield lambda row: _regions(rows[row], files[rows[row].part])
+            yield lambda row: _regions(rows[row], files[rows[row].part], has_labels=bool(origin.label_names))
 
-    return counted.pictures(sources, reading, notes)
+    return replace(counted.pictures(sources, reading, notes), origin=origin)
 
 
-def _regions(picture: Finished, features: BinaryIO) -> Regions:
+def _regions(picture: Finished, features: BinaryIO, *, has_labels: bool) -> Regions:
     line = picture.line
     regions, width = line["shape"]
     features.seek(line["offset"])
@@ -141,4 +143,6 @@ def _regions(picture: Finished, features: BinaryIO) -> Regions:
         np.frombuffer(content, np.float32).reshape(regions, width),
         np.asarray(line["boxes"], dtype=np.float32).reshape(regions, 4),
         (float(line["size"][0]), float(line["size"][1])),
+        np.asarray(line["scores"], dtype=np.float32),
+        np.asarray(line["labels"], dtype=np.int32) if has_labels else None,
     )

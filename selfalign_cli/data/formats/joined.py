@@ -73,6 +73,7 @@ def bare(format: str, pictures: Pictures, splits: Sequence[str] = ()) -> Convers
         total_regions=sum(pictures.regions),
         records=partial(_records, pictures, everything, range(len(pictures.ids))),
         notes=[*pictures.notes, note],
+        origin=pictures.origin,
     )
 
 
@@ -121,6 +122,7 @@ def join(
                 pictures, captions, splits, others=len(pictures.ids) - len(rows) - len(unknown), unknown=unknown
             ),
         ],
+        origin=pictures.origin,
     )
 
 
@@ -201,5 +203,7 @@ def _records(pictures: Pictures, wanted: Sequence[CaptionedPicture], rows: Seque
                 caption_ids=picture.caption_ids,
                 boxes=regions.boxes,
                 size=regions.size or picture.size,
-                file_name=picture.file_name,
+                file_name=picture.file_name or (pictures.ids[row] if pictures.origin is not None else None),
+                scores=regions.scores,
+                labels=regions.labels,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from selfalign_cli.data.features.file import FeatureFile
 from selfalign_cli.data.features.layout import FORMAT
+from selfalign_cli.data.features.origin import Origin, require_same_extractor
 from selfalign_cli.data.features.records import ConversionPlan, ImageRecord
 from selfalign_cli.data.formats.foreign_hdf5 import opened_hdf5
 from selfalign_cli.data.formats.joined import join
@@ -74,6 +76,7 @@ def plan_conversion(
         splits={split: len(file.facts.splits[split]) for file, split in parts},
         total_regions=sum(int(file.facts.offsets[part.stop] - file.facts.offsets[part.start]) for file, part in rows),
         records=partial(_records, parts),
+        origin=_origin([file for file, _ in parts]),
     )
 
 
@@ -93,12 +96,35 @@ def _records(parts: list[_Part]) -> Iterator[ImageRecord]:
                 boxes=regions.boxes,
                 size=regions.size,
                 file_name=None if file.file_names is None else file.file_names[row],
+                scores=regions.scores,
+                labels=regions.labels,
             )
 
 
 def _regions(file: FeatureFile, row: int) -> Regions:
     size = None if file.facts.image_size is None else file.facts.image_size[row].tolist()
-    return Regions(file.regions(row), file.boxes(row), None if size is None else (size[0], size[1]))
+    return Regions(
+        file.regions(row),
+        file.boxes(row),
+        None if size is None else (size[0], size[1]),
+        file.scores(row),
+        file.labels(row),
+    )
+
+
+def _origin(files: Sequence[FeatureFile]) -> Origin | None:
+    """What made the regions of all files.
+
+    Raises:
+        DataError: several extractors did.
+    """
+    first = files[0]
+    for file in files[1:]:
+        own, others = (None if each.origin is None else each.origin.extractor for each in (file, first))
+        require_same_extractor(own, others, what=str(file.path), others=str(first.path))
+        if (own is None) != (others is None):
+            raise DataError(f"only one of {first.path} and {file.path} says which extractor made it")
+    return first.origin
 
 
 def _pictures(sources: Sequence[Path], files: list[FeatureFile]) -> Pictures:
@@ -113,4 +139,4 @@ def _pictures(sources: Sequence[Path], files: list[FeatureFile]) -> Pictures:
     def reading() -> Iterator[ReadPicture]:
         yield lambda row: _regions(*places[row])
 
-    return counted.pictures(sources, reading)
+    return replace(counted.pictures(sources, reading), origin=_origin(files))

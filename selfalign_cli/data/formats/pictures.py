@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from selfalign_cli.data.features.origin import Origin
 from selfalign_cli.errors import DataError
 
 Array = npt.NDArray[Any]
@@ -31,11 +32,15 @@ class Regions:
         features: (n, F) floating-point numbers.
         boxes: (n, 4) x1, y1, x2, y2 in pixels, or None.
         size: width and height of the picture in pixels, or None.
+        scores: (n,) numbers, or None.
+        labels: (n,) whole numbers, or None.
     """
 
     features: Array
     boxes: Array | None = None
     size: tuple[float, float] | None = None
+    scores: Array | None = None
+    labels: Array | None = None
 
 
 ReadPicture = Callable[[int], Regions]
@@ -52,6 +57,7 @@ class Pictures:
         regions: how many regions each has, at least one.
         reading: opens the sources; gives a function that reads the picture of a row.
         notes: what the user should know, one sentence each.
+        origin: what made the regions, where that is known.
     """
 
     source: str
@@ -60,6 +66,7 @@ class Pictures:
     regions: list[int]
     reading: Callable[[], AbstractContextManager[ReadPicture]]
     notes: list[str] = field(default_factory=list)
+    origin: Origin | None = None
 
 
 class Counted:

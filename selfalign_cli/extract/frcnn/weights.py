@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from selfalign_cli.assembly.checkpoint import FAULTS_OF_READING, fault_of_archive, weight_faults
+from selfalign_cli.assembly.checkpoint import fault_of_archive, weight_faults
 from selfalign_cli.data.restricted_pickle import names_in_pickle
-from selfalign_cli.errors import CheckpointError
+from selfalign_cli.errors import LIBRARY_ERRORS, CheckpointError, reason_of
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 OLDER_ENDINGS = ((".norm.gamma", ".norm.weight"), (".norm.beta", ".norm.bias"))
@@ -89,9 +89,8 @@ def _read(path: Path) -> object:
         raise CheckpointError(
             f"{path} is damaged, or holds Python objects beside weights; nothing of it was run", EXPECTED
         ) from fault
-    except (*FAULTS_OF_READING, SafetensorError) as fault:
-        reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
-        raise CheckpointError(f"{path} cannot be read: {reason}", EXPECTED) from fault
+    except (*LIBRARY_ERRORS, SafetensorError) as fault:
+        raise CheckpointError(f"{path} cannot be read: {reason_of(fault)}", EXPECTED) from fault
 
 
 def _refuse_arrays(path: Path) -> None:
