@@ -18,8 +18,6 @@ from selfalign_cli.data.pairs import PairDataset, pair_batches
 STEP_SECONDS = 0.010
 BATCHES = 40
 """Batches of the file, and so of an epoch."""
-EPOCHS = 3
-"""Epochs that are read; the first one starts the workers and is not counted."""
 
 
 def run(size: ModelSize, setting: Setting, tell: Callable[[str], None]) -> list[Line]:

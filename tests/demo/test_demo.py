@@ -110,7 +110,9 @@ def test_what_the_document_names_is_there(document, finished):
 def test_the_table_has_a_row_for_every_arm(finished):
     rows = finished.rows()
     assert [row[0] for row in rows] == ["baseline", "SelfAlign", "baseline, equal time"]
-    assert [row[HEADER.index("rsum")] for row in rows] == [f"{result.scores['rsum']:.1f}" for result in finished.results]
+    assert [row[HEADER.index("rsum")] for row in rows] == [
+        f"{result.scores['rsum']:.1f}" for result in finished.results
+    ]
 
 
 def test_differences_are_those_of_the_scores(finished, document):

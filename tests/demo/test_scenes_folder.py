@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from selfalign_cli.demo.scenes import SceneSummary, make_scenes
-from selfalign_cli.demo.scenes.regions import FEATURE_WIDTH, REGIONS, region_features
+from selfalign_cli.demo.scenes.regions import FEATURE_WIDTH, REGIONS, box_grids, grid_features
 from selfalign_cli.errors import DataError, RunError
 
 SPLITS = {"train": 30, "dev": 20, "test": 20}
@@ -93,7 +93,7 @@ def test_features_are_those_of_the_saved_pictures_and_boxes(made, split):
     ids = [int(line) for line in (folder / f"{split}_ids.txt").read_text().split()]
     pixels = np.stack([pixels_of(folder, image_id) for image_id in ids])
     boxes = np.load(folder / f"{split}_boxes.npy").astype(np.int64)
-    assert (region_features(pixels, boxes) == np.load(folder / f"{split}_ims.npy")).all()
+    assert (grid_features(box_grids(pixels, boxes)) == np.load(folder / f"{split}_ims.npy")).all()
 
 
 def test_karpathy_json_holds_the_same_captions(made):

@@ -74,19 +74,6 @@ def detect(pixels: NDArray[np.uint8], boxes: Integers) -> tuple[Integers, NDArra
     return ordered, grid_features(np.take_along_axis(grids, order[..., None, None, None], axis=1))
 
 
-def region_features(pixels: NDArray[np.uint8], boxes: Integers) -> NDArray[np.float32]:
-    """Features of boxes, from the pixels inside them.
-
-    Args:
-        pixels: (N, 64, 64, 3) uint8.
-        boxes: (N, R, 4) int64 x1, y1, x2, y2; inside the picture, at least one pixel wide and high.
-
-    Returns:
-        (N, R, F) float32, not negative, about 1 in size.
-    """
-    return grid_features(box_grids(pixels, boxes))
-
-
 def grid_features(grids: Integers) -> NDArray[np.float32]:
     """(N, R, F) features of boxes from their (N, R, 8, 8, 3) grids."""
     seen = (grids.reshape(*grids.shape[:2], -1) - MID_GREY) @ weights(GRID * GRID * 3, FEATURE_WIDTH)
