@@ -59,7 +59,7 @@ def intervals(
     """Percentile bootstrap interval of every metric.
 
     Args:
-        ranks: of all queries; of folds, those of `merge_folds`; the interval is then about all queries, not the mean of folds.
+        ranks: of all queries; with folds, those of `merge_folds`, which pools them.
         resamples: number of resamples.
         seed: of the resampling; the same seed gives the same intervals.
         level: coverage, e.g. 0.95.

@@ -16,7 +16,7 @@ SAMPLED_COORDINATES = 16
 
 @dataclass(frozen=True)
 class Arrangement:
-    """The rows of one side in the order in which they are scored: copies are adjacent, and each set of copies is multiplied once.
+    """The rows of one side in scoring order: copies are adjacent, and each set of copies is multiplied once.
 
     Attributes:
         distinct: (U,) int64, one row of each set of copies.
