@@ -64,7 +64,7 @@ def diversity_work(size: CameraSize) -> Work:
 
 
 def backward_work(size: CameraSize) -> Work:
-    """Twice every forward product, except those without a gradient: BERT, features, boxes, regions of the concept loss.
+    """Twice every forward product, except those without gradient: BERT, features, boxes, regions of the concept loss.
 
     The maps that read features, boxes and BERT's states have a gradient of their weights only.
     """

@@ -32,7 +32,7 @@ def seconds_of_parts(variants: Mapping[str, Step], setting: Setting) -> dict[str
 
 
 def memory_of_parts(step: Step, setting: Setting) -> dict[str, tuple[int, int]]:
-    """(peak, kept) bytes of each part of a step, beyond what was allocated before it; under `step`, of the whole step."""
+    """(peak, kept) bytes of each part of a step beyond those allocated before it; under `step`, of the whole."""
     memory, found = Memory(setting.device), {}
     start = before = memory.reset()
     highest = 0

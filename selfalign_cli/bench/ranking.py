@@ -184,7 +184,7 @@ def _plain_views(size: RankingSize, setting: Setting) -> float:
 
 
 def _encoder(size: inputs.ModelSize, setting: Setting, rates: Rates, notify: Callable[[str], None]) -> list[Line]:
-    """The picture encoder in inference, with the maps of its graph layers folded and not, compared with its multiply-adds."""
+    """The picture encoder in inference, its graph layers folded and not, beside its multiply-adds."""
     notify("picture encoder in inference")
     model = inputs.build(size, setting.device).model.eval()
     images = inputs.image_batch(size).to(setting.device)
