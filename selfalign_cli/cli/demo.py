@@ -59,7 +59,7 @@ def demo(
     write(sys.stdout, f"signature: {result.signature}")
     for note in [*result.notes(), *(["--quick: these numbers mean nothing"] if quick else [])]:
         show_message(note)
-    show_table(("", ""), result.places())
+    show_table(("", ""), result.locations())
 
 
 class DemoView:

@@ -1,4 +1,4 @@
-"""The folder that make-scenes writes: formats that agree, bytes that repeat, errors that say what to do."""
+"""The folder that make-scenes writes: consistent formats, reproducible bytes, helpful errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def pixels_of(folder: Path, image_id: int) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def test_summary_says_what_is_there(made):
+def test_the_summary_is_right(made):
     folder, summary = made
     assert summary.folder == folder
     assert summary.images == SPLITS
@@ -58,7 +58,7 @@ def test_other_seed_other_data(made, tmp_path):
 
 
 def test_bytes_are_those_of_every_machine(made):
-    """A frozen digest of captions, boxes, features and pixels (not of PNG packing, which is zlib's affair)."""
+    """A frozen digest of captions, boxes, features and pixels (not of PNG packing, which depends on zlib)."""
     folder, _ = made
     digest = hashlib.sha256()
     for split in SPLITS:
@@ -132,11 +132,11 @@ def test_a_folder_in_use_is_left_alone(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.parametrize("place", ["file", "file/below"])
-def test_a_file_in_the_way_is_named(tmp_path, place):
+@pytest.mark.parametrize("path", ["file", "file/below"])
+def test_an_existing_file_is_named(tmp_path, path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=place):
-        make_scenes(tmp_path / place, train_images=1)
+    with pytest.raises(DataError, match=path):
+        make_scenes(tmp_path / path, train_images=1)
 
 
 def test_a_full_disk_is_a_failed_run_and_leaves_nothing(tmp_path):
