@@ -1,4 +1,4 @@
-"""The options of the published programs (their `argparse.Namespace`), said as a recipe with `compat: published`."""
+"""The options of the published programs (their `argparse.Namespace`) as a recipe with `compat: published`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def recipe_from_published(
     features: str = "unknown",
     run: str = "runs/imported",
 ) -> Recipe:
-    """Translate published options; CAMERA is told from VSRN by its number of heads.
+    """Translate published options; an option for heads means CAMERA, else VSRN.
 
     Options that only training reads may be missing; the recipe then has its own default.
 
@@ -34,8 +34,8 @@ def recipe_from_published(
         options: name to value, as in the `opt` of a published checkpoint.
         selfalign: whether the checkpoint has the SelfAlign parts.
         captioner: build the caption generator too (training only; published checkpoints do not hold it).
-        attention_layers: CAMERA's, which the published options do not say.
-        tokenizer, lowercase: how VSRN's captions are read, which they do not say either.
+        attention_layers: CAMERA's, which is not among the published options.
+        tokenizer, lowercase: how VSRN's captions are read, which are not among them either.
         features, run: paths for the recipe.
 
     Raises:
