@@ -117,7 +117,9 @@ def test_texts_stored_as_bytes_become_text(tmp_path: Path, suffix: str):
         ({"image_of_caption": None}, "no image_of_caption"),
         ({"image": np.eye(3, 5)}, r"image has shape \(3, 1, 5\); expected \(N, V, 4\)"),
         ({"image": np.eye(3, 4, dtype=np.int64)}, "image is int64"),
-        ({"caption": np.zeros((0, 4))}, r"caption is \(0, 4\); expected at least one number"),
+        ({"caption": np.zeros((4, 0))}, r"caption is \(4, 0\); expected at least one number"),
+        ({"image": np.zeros((0, 4))}, r"image is \(0, 4\); expected at least one number"),
+        ({"caption": np.zeros((0, 4))}, r"image_of_caption is int32 \(4,\); expected int64 \(0,\)"),
         ({"image_of_caption": np.array([0, 1, 2])}, r"image_of_caption is int64 \(3,\); expected int64 \(4,\)"),
         (
             {"image_of_caption": np.array([0, 1, 3, 1])},
