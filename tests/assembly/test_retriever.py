@@ -105,7 +105,7 @@ def test_vectors_are_those_that_are_exported(
         assert (part.dtype, part.device.type) == (torch.float32, "cpu")
 
 
-def test_a_text_is_encoded_the_same_whatever_stands_beside_it(retriever: Retriever):
+def test_a_text_is_encoded_the_same_in_any_batch(retriever: Retriever):
     assert retriever.rows_are_independent
     together = retriever.encode_texts([*TEXTS, "a ring " * 20])
     for row, text in enumerate(TEXTS):
@@ -114,7 +114,7 @@ def test_a_text_is_encoded_the_same_whatever_stands_beside_it(retriever: Retriev
         torch.testing.assert_close(rows_of(together, [row]).shared, alone.shared, rtol=0, atol=1e-6)
 
 
-def test_published_texts_depend_on_their_batch_and_say_so(unbroken: Path):
+def test_published_texts_depend_on_their_batch(unbroken: Path):
     retriever = Retriever.load(unbroken / "best.ckpt", device="cpu", compat="published")
     assert not retriever.rows_are_independent
     assert retriever.identity.compat.startswith("published")
@@ -238,7 +238,7 @@ def other_width(retriever: Retriever, folder: Path) -> object:
         (lambda r, f: Retriever.load(r.name, device="tpu"), RecipeError, "--device tpu: expected auto, cpu or cuda"),
     ],
 )
-def test_what_cannot_be_done_is_said(
+def test_faults_are_named(
     retriever: Retriever, tmp_path: Path, call: Callable[..., object], error: type[Exception], message: str
 ):
     with pytest.raises(error, match=message):
@@ -270,7 +270,7 @@ def test_a_model_that_names_no_features(unbroken: Path):
 
 
 def test_the_example_runs(world: World, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
-    """As it is printed, on files at the places it names."""
+    """As it is printed, on files at the paths it names."""
     for source, target in (
         (unbroken / "best.ckpt", "runs/demo/runs/selfalign-1024/best.ckpt"),
         (world.features, "runs/demo/data/scenes.h5"),

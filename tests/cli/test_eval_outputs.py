@@ -33,8 +33,10 @@ def test_all_of_them_together(files):
     document = json.loads(result.stdout)
     assert "|weights:2,1|" in document["signature"]
     lines = [json.loads(line) for line in (files / "d.jsonl").read_text().splitlines()]
-    ranks = {way: [line["rank"] for line in lines if line["direction"] == way] for way in ("i2t", "t2i")}
-    assert ranks == {way: document["ranks"][way] for way in ("i2t", "t2i")}
+    ranks = {
+        direction: [line["rank"] for line in lines if line["direction"] == direction] for direction in ("i2t", "t2i")
+    }
+    assert ranks == {direction: document["ranks"][direction] for direction in ("i2t", "t2i")}
     assert sorted(path.name for path in (files / "t").iterdir()) == ["i2t.qrels", "i2t.run", "t2i.qrels", "t2i.run"]
     assert len((files / "t" / "i2t.run").read_text().splitlines()) == 18
 

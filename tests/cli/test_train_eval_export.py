@@ -61,7 +61,7 @@ def run(world, monkeypatch, *arguments):
     return CliRunner().invoke(app, list(map(str, arguments)))
 
 
-def test_training_tells_its_progress_and_its_result(world):
+def test_training_shows_its_progress_and_its_result(world):
     stdout, stderr = (world / "trained.txt").read_text().split("\n====\n")
     assert "runs/tiny/best.ckpt" in stdout
     assert "training: 2 epochs of 3 steps, 6 in all" in stderr
@@ -86,7 +86,7 @@ def test_eval_takes_the_newest_checkpoint_and_json_stays_alone_on_stdout(world, 
     assert (document["split"], document["images"], document["captions"]) == ("dev", 3, 7)
     assert set(document["i2t"]) >= {"r1", "r5", "r10", "median_rank", "mean_rank"}
     assert document["rsum"] == pytest.approx(
-        sum(document[way][name] for way in ("i2t", "t2i") for name in ("r1", "r5", "r10"))
+        sum(document[direction][name] for direction in ("i2t", "t2i") for name in ("r1", "r5", "r10"))
     )
 
 

@@ -21,7 +21,7 @@ TRUTH = torch.arange(60) // 2
 
 
 def embeddings(path: Path, noise: float, **changes: Any) -> Path:
-    """30 pictures with two captions each, more or less well told apart."""
+    """30 pictures with two captions each, retrieved more or less well."""
     torch.manual_seed(0)
     images = torch.randn(30, 16)
     captions = images[TRUTH] + noise * torch.randn(60, 16)

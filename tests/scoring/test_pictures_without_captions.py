@@ -86,11 +86,11 @@ def test_inspecting_finds_no_fault(exported: Path, pictures: Path, forks: Forks,
         assert "captions" in shown.out
 
 
-def test_what_needs_captions_says_so(exported: Path, unbroken: Path, pictures: Path, forks: Forks, tmp_path: Path):
-    said = ("holds pictures without captions", "convert-features", "--captions")
-    forks.run("eval", exported, cwd=tmp_path).must_refuse(exported.name, *said)
-    forks.run("compare", exported, exported, cwd=tmp_path).must_refuse(exported.name, *said)
-    forks.run("eval", unbroken / "best.ckpt", "--data", pictures, cwd=tmp_path).must_refuse("pictures.h5", *said)
+def test_eval_and_compare_refuse_them(exported: Path, unbroken: Path, pictures: Path, forks: Forks, tmp_path: Path):
+    words = ("holds pictures without captions", "convert-features", "--captions")
+    forks.run("eval", exported, cwd=tmp_path).must_refuse(exported.name, *words)
+    forks.run("compare", exported, exported, cwd=tmp_path).must_refuse(exported.name, *words)
+    forks.run("eval", unbroken / "best.ckpt", "--data", pictures, cwd=tmp_path).must_refuse("pictures.h5", *words)
 
 
 def test_eval_refuses_before_it_encodes(forks: Forks, unbroken: Path, pictures: Path, tmp_path: Path):
