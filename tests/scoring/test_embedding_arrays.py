@@ -51,13 +51,13 @@ def as_it_was(path: Path) -> Path:
 def isolated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of the files that an isolated process has read."""
     sizes: list[int] = []
-    survives = embedding_arrays.survives
+    completes_in_child = embedding_arrays.completes_in_child
 
     def watched(work: Any, *, size: int) -> bool:
         sizes.append(size)
-        return survives(work, size=size)
+        return completes_in_child(work, size=size)
 
-    monkeypatch.setattr(embedding_arrays, "survives", watched)
+    monkeypatch.setattr(embedding_arrays, "completes_in_child", watched)
     return sizes
 
 
