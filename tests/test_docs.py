@@ -76,6 +76,9 @@ def test_files_of_a_folder_that_are_named_exist():
     for folder, text in rows:
         for name in re.findall(r"`(\w+(?:\.py|/))`", text):
             assert (CHECKOUT / folder / name).exists(), f"{folder}{name}"
+    (others,) = re.findall(r"^In the package itself: (.*?)\n\n", TEXTS["docs/extending.md"], re.M | re.S)
+    for name in re.findall(r"`(\w+\.py)`", others):
+        assert (CHECKOUT / "selfalign_cli" / name).exists(), name
     described = {folder.split("/")[1] for folder, _ in rows}
     assert described == {path.parent.name for path in CHECKOUT.glob("selfalign_cli/*/__init__.py")}
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 from support.walkthroughs import TITLES, apply, copy_project, differing, run, shows, walkthrough
 
-ADDITIONS = ["A feature format", "A command"]
+ADDITIONS = ["A loss", "A host", "A feature format", "A metric", "A command"]
 
 
 def test_the_walkthroughs_are_there():

@@ -1,4 +1,4 @@
-"""What `selfalign bench fuzz` has found, each as small as it gets: refused by one message that names the file."""
+"""What the fuzz campaign has found, each as small as it gets: refused by one message that names the file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def ranks(first: str) -> bytes:
 
 
 def archive_of_tomorrow() -> bytes:
-    """The list of members says that the first one needs version 9.9 of the format."""
+    """By the list of members, the first one needs version 9.9 of the format."""
     packed = io.BytesIO()
     np.savez(packed, image=np.ones((2, 3)))
     content = bytearray(packed.getvalue())

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import selfalign_cli
 
 PACKAGE = Path(__file__).parents[1] / "selfalign_cli"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -26,7 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("inspection", "demo"),
     ("bench",),
     ("cli",),
-    ("__main__",),
+    ("__main__", "__init__"),  # `from selfalign_cli import Retriever`, imported when it is asked for
 )
 # What a folder does without, though it lies below.
 NEVER = {
@@ -108,6 +111,24 @@ def test_commands_start_light(path):
         assert not (at_the_top and parts[0] in HEAVY), f"{name} at module level"
         if part_of(path) == "cli" and parts[0] == "selfalign_cli" and len(parts) > 1 and at_the_top:
             assert parts[1] not in INSIDE_A_COMMAND, f"{name} at module level"
+
+
+def test_the_package_starts_light():
+    """It hands out `Retriever`, which needs torch, and imports nothing before it is asked."""
+    heavy = sorted(HEAVY | {"selfalign_cli.assembly"})
+    program = f"""
+import sys, selfalign_cli
+assert not set({heavy}) & set(sys.modules), set({heavy}) & set(sys.modules)
+from selfalign_cli import Retriever
+assert Retriever.__module__ == "selfalign_cli.assembly.retriever" and "torch" in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_package_has_nothing_else_to_hand_out():
+    assert hasattr(selfalign_cli, "Retriever")
+    assert not hasattr(selfalign_cli, "Retrieve")
 
 
 def test_nobody_imports_click():

@@ -39,7 +39,7 @@ def cited_sections() -> list[tuple[str, str]]:
 def test_citations_and_sections_are_found():
     assert {"0", "1.3", "2.1", "4.2", "12"} <= SECTIONS
     assert ("selfalign_cli/models/hosts/vsrn.py", "9") in cited_sections()
-    assert ("selfalign_cli/losses/objective.py", "3.4") in cited_sections()
+    assert ("selfalign_cli/assembly/objective.py", "3.4") in cited_sections()
 
 
 @pytest.mark.parametrize(("file", "section"), cited_sections())

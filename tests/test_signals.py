@@ -42,7 +42,7 @@ def test_a_run_that_starts_up_ends_on_the_spot(which: signal.Signals, code: int)
 
 
 @STOPS
-def test_a_deferred_stop_only_says_so(which: signal.Signals, code: int) -> None:
+def test_a_deferred_stop_only_sets_the_number(which: signal.Signals, code: int) -> None:
     with StopRequest() as stop:
         stop.defer()
         assert stop.number is None

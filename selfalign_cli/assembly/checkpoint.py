@@ -28,12 +28,19 @@ from selfalign_cli.recipe.schema import Recipe
 FORMAT = "selfalign-checkpoint"
 VERSION = 1
 
-KINDS = {
-    **dict.fromkeys(("feature_dim", "epoch", "step"), (int,)),
-    **dict.fromkeys(("recipe", "text", "data", "model", "scores"), (dict,)),
-    **dict.fromkeys(("bert_config", "training"), (dict, type(None))),
+KINDS: dict[str, tuple[type, ...]] = {
+    "feature_dim": (int,),
+    "epoch": (int,),
+    "step": (int,),
+    "recipe": (dict,),
+    "text": (dict,),
+    "data": (dict,),
+    "model": (dict,),
+    "scores": (dict,),
+    "bert_config": (dict, type(None)),
+    "training": (dict, type(None)),
 }
-"""What the fields of a checkpoint file are: nothing about a file is taken on trust."""
+"""The types of the fields of a checkpoint file; they are checked when it is read."""
 
 CONVERT = "copy or train it again; a checkpoint of the published scripts is converted by `selfalign import-checkpoint`"
 
@@ -67,7 +74,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; the file that stands there is replaced only by a complete one."""
+    """Write a checkpoint; a file of that name is replaced only by a complete one."""
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -146,7 +153,7 @@ def hash_of_state(state: Mapping[str, Tensor]) -> str:
 
 
 def fault_of_archive(archive: zipfile.ZipFile) -> str | None:
-    """What is wrong with an archive that `torch.save` is said to have written; None if nothing is.
+    """What is wrong with an archive that `torch.save` should have written; None if nothing is.
 
     Torch compresses nothing, so what is compressed was made to fill the memory.
     """
@@ -176,7 +183,7 @@ def load_state(module: torch.nn.Module, state: Any, *, what: str) -> None:
 
 
 def weight_faults(own: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> list[str]:
-    """Say what is missing, unexpected, misshapen or not finite among weights.
+    """What is missing, unexpected, misshapen or not finite among weights.
 
     Args:
         own: names and shapes that the model has (on any device, the values do not matter).

@@ -22,7 +22,7 @@ def choose_device(name: str) -> torch.device:
         )
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    # Torch lets cuDNN round recurrent layers and convolutions to ten bits unless told not to; products it does not.
+    # By default torch lets cuDNN round recurrent layers and convolutions to ten bits, but not matrix products.
     torch.backends.cudnn.allow_tf32 = False
     if launched():
         if local_number() >= torch.cuda.device_count():

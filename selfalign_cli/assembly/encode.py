@@ -61,7 +61,7 @@ def encode_pictures(
 ) -> RetrievalVectors:
     """Encode pictures of a file in evaluation mode; the model's mode is restored.
 
-    Several processes take the batches in turn, and all get the whole.
+    Several processes share the batches, and each gets all vectors.
 
     Args:
         model: the model, on `device`.
@@ -83,7 +83,7 @@ def encode_pictures(
     batches = _batches(np.arange(len(rows)), batch_size)
     with _evaluation(model):
         encodings = (model.encode_image(collate_images(file, rows[batch]).to(device)) for batch in batches)
-        return _gathered(encodings, batches, len(rows), progress)
+        return _gather(encodings, batches, len(rows), progress)
 
 
 def encode_captions(
@@ -114,7 +114,7 @@ def encode_captions(
             vectors = model.encode_text(collate_texts([[0]]).to(device)).vectors
             return RetrievalVectors(*(_zeros(0, part.shape[1:]) for part in (vectors.pooled, vectors.shared)))
         encodings = (model.encode_text(tokens.batch(batch, batching.width).to(device)) for batch in batches)
-        return _gathered(encodings, batches, len(tokens), progress)
+        return _gather(encodings, batches, len(tokens), progress)
 
 
 def encode_batches(
@@ -158,7 +158,7 @@ def embed_split(
     device: torch.device,
     progress: OnRows | None = None,
 ) -> tuple[RetrievalVectors, RetrievalVectors]:
-    """Encode the pictures and the captions of a split the way its recipe wants it."""
+    """Encode the pictures and the captions of a split in batches as its recipe has them."""
     batching = batching_of(recipe)
     images = encode_pictures(model, data.file, data.images, batch_size=batching.size, device=device, progress=progress)
     return images, encode_captions(model, data.tokens, batching, device=device, progress=progress)
@@ -193,27 +193,27 @@ def _batches(order: Rows, batch_size: int) -> list[Rows]:
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)][parallel.shard()]
 
 
-def _gathered(
+def _gather(
     encodings: Iterator[Encoding], batches: list[Rows], total: int, progress: OnRows | None
 ) -> RetrievalVectors:
-    """Put the vectors of each batch into its rows of the whole, those of the other processes too."""
-    whole: tuple[Tensor, Tensor] | None = None
+    """The vectors of all batches in the order of their rows, those of other processes too."""
+    gathered: tuple[Tensor, Tensor] | None = None
     for rows, encoding in zip(batches, encodings, strict=True):
         parts = encoding.vectors.pooled, encoding.vectors.shared
-        if whole is None:
-            whole = _zeros(total, parts[0].shape[1:]), _zeros(total, parts[1].shape[1:])
-        for rows_of_all, part in zip(whole, parts, strict=True):
-            rows_of_all[torch.from_numpy(rows)] = part.float().cpu()
+        if gathered is None:
+            gathered = _zeros(total, parts[0].shape[1:]), _zeros(total, parts[1].shape[1:])
+        for target, part in zip(gathered, parts, strict=True):
+            target[torch.from_numpy(rows)] = part.float().cpu()
         if progress is not None:
             progress(len(rows))
     if parallel.world_size() > 1:
-        shapes = parallel.all_gather_objects(None if whole is None else [value.shape[1:] for value in whole])
+        shapes = parallel.all_gather_objects(None if gathered is None else [value.shape[1:] for value in gathered])
         known = next(shape for shape in shapes if shape is not None)
-        whole = whole or (_zeros(total, known[0]), _zeros(total, known[1]))
+        gathered = gathered or (_zeros(total, known[0]), _zeros(total, known[1]))
         # As bits: adding zeros would turn -0.0 into 0.0.
-        parallel.all_reduce([value.view(torch.int32) for value in whole])
-    assert whole is not None
-    return RetrievalVectors(*whole)
+        parallel.all_reduce([value.view(torch.int32) for value in gathered])
+    assert gathered is not None
+    return RetrievalVectors(*gathered)
 
 
 def _zeros(total: int, shape: torch.Size) -> Tensor:

@@ -45,5 +45,5 @@ def expect_fit(file: FeatureFile, *, feature_dim: int | None, boxes: bool) -> No
 
 
 def needs_boxes(recipe: Recipe) -> bool:
-    """Tell whether the model of a recipe reads boxes and picture sizes."""
+    """Whether the model of a recipe reads boxes and picture sizes."""
     return recipe.host.boxes

@@ -61,8 +61,8 @@ def language_of_recipe(recipe: Recipe) -> Language:
     vocabulary = Vocabulary.load(recipe.data.vocab)
     if vocabulary.lowercase != recipe.data.lowercase:
         raise DataError(
-            f"{recipe.data.vocab} was built from captions lower-cased the {vocabulary.lowercase} way; "
-            f"the recipe says data.lowercase: {recipe.data.lowercase}",
+            f"{recipe.data.vocab} was built with --lowercase {vocabulary.lowercase}; "
+            f"the recipe has data.lowercase: {recipe.data.lowercase}",
             f"selfalign build-vocab … --lowercase {recipe.data.lowercase}, or set data.lowercase",
         )
     if recipe.data.tokenizer != "auto":

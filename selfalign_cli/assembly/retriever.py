@@ -282,13 +282,13 @@ class Retriever:
             return self._fit(FeatureFile(path))
         if self.trained_on is None or not self.trained_on.features:
             raise DataError(f"{self.name} was imported and names no feature file", "name one with --data")
-        place = Path(self.trained_on.features)
-        if not place.exists():
+        known = Path(self.trained_on.features)
+        if not known.exists():
             raise DataError(
-                f"{place}, which the checkpoint was trained on, does not exist any more",
+                f"{known}, which the checkpoint was trained on, does not exist any more",
                 "name a feature file with --data",
             )
-        return self._fit(FeatureFile(place))
+        return self._fit(FeatureFile(known))
 
     def open_split(self, file: FeatureFile, split: str, *, captions_required: bool = True) -> SplitData:
         """Pictures and captions of a split as the recipe reads them; of the dev split no more than validation does.

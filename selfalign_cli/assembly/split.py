@@ -72,7 +72,7 @@ def open_split(
 
 
 def message_about_cut(tokens: TokenTable, *, split: str, max_words: int | None) -> str | None:
-    """Say how many captions of a split were cut; None when none was."""
+    """A message about how many captions of a split were cut; None when none was."""
     if not tokens.cut:
         return None
     return (

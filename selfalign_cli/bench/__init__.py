@@ -1,1 +1,1 @@
-"""What this machine makes of the program: its own code against plain code of the same result, and against floors."""
+"""Measurements on this machine: the program's code, plain code with the same results, and lower bounds."""

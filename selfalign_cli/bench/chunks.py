@@ -1,4 +1,4 @@
-"""What gradient caching costs and saves: memory and time of a step by batch size, at once and in chunks."""
+"""Cost and savings of gradient caching: memory and time of a step by batch size, whole and in chunks."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ CHUNK = {"tiny": 2, "small": 32, "published": 32}
 
 
 def run(
-    name: str, setting: Setting, rates: Rates, tell: Callable[[str], None]
+    name: str, setting: Setting, rates: Rates, notify: Callable[[str], None]
 ) -> tuple[dict[str, object], list[Line]]:
     """Measure at a size of `inputs.SIZES`, with several batch sizes.
 
     Returns:
-        The dimensions, and a line for each batch size: in chunks, against (as plain) the whole batch at once.
+        The dimensions, and a line for each batch size: in chunks, and as plain the whole batch at once.
     """
     lines, chunk = [], CHUNK[name]
     for batch in BATCHES[name]:
         size = replace(SIZES[name], batch=batch)
-        tell(f"a step of {batch} pairs")
-        ways = {"chunks": step(size, chunk, setting), "whole": step(size, None, setting)}
-        seconds = alternate(ways, setting)
-        del ways
+        notify(f"a step of {batch} pairs")
+        variants = {"chunks": step(size, chunk, setting), "whole": step(size, None, setting)}
+        seconds = alternate(variants, setting)
+        del variants
         samples = [Sample(step, (TINY, 2, setting), (size, some, setting)) for some in (chunk, None)]
         memory = peak_extra(samples, setting)
         note = f"plain: the whole batch at once; memory beyond model and optimizer, {chunk} pairs in a chunk"
@@ -61,5 +61,5 @@ def step(size: ModelSize, chunk: int | None, setting: Setting) -> Work:
         )
         trained.optimizer.zero_grad()
 
-    work()  # makes Adam's moments, so that they do not count
+    work()  # creates Adam's moments, which must not count
     return work

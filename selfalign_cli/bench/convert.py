@@ -1,4 +1,4 @@
-"""Conversion of a large source to a feature file: peak memory, and speed against a plain loop that copies the rows."""
+"""Conversion of a large source to a feature file: peak memory, and speed beside a plain loop that copies the rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from selfalign_cli.data.convert import convert_to_feature_file
 PER_IMAGE = 5
 ROUNDS = 2
 CHUNK = 64
-"""Pictures of the source made at once."""
+"""Pictures of the source that are generated at once."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ SIZES = {
 
 
 def run(
-    name: str, setting: Setting, rates: Rates, tell: Callable[[str], None]
+    name: str, setting: Setting, rates: Rates, notify: Callable[[str], None]
 ) -> tuple[dict[str, object], list[Line]]:
     """Measure at a size of `SIZES`; needs about twice the source in the folder for temporary files (TMPDIR).
 
@@ -60,18 +60,18 @@ def run(
     size = SIZES[name]
     with TemporaryDirectory(prefix="selfalign-bench-") as folder:
         source = Path(folder) / "source"
-        tell(f"making a source of {size.bytes / GIB:.1f} GiB")
+        notify(f"making a source of {size.bytes / GIB:.1f} GiB")
         make_source(source, size)
         taken: dict[str, list[float]] = {"ours": [], "plain": []}
         peak = 0
         for number in range(ROUNDS):
-            tell(f"converting, round {number + 1} of {ROUNDS}")
+            notify(f"converting, round {number + 1} of {ROUNDS}")
             seconds, highest = in_child(convert, source, Path(folder) / "ours.h5", setting)
             taken["ours"].append(seconds)
             taken["plain"].append(in_child(copy, source, Path(folder) / "plain.bin", setting))
             peak = max(peak, highest)
-    best = {way: min(seconds) for way, seconds in taken.items()}
-    numbers = {f"{way}_rows_per_second": size.images * size.regions / best[way] for way in best}
+    best = {variant: min(seconds) for variant, seconds in taken.items()}
+    numbers = {f"{variant}_rows_per_second": size.images * size.regions / best[variant] for variant in best}
     note = f"{size.bytes / GIB:.1f} GiB, the faster of {ROUNDS}; memory: all of the process; plain: np.load and write"
     line = Line("convert-features", best["ours"], plain=best["plain"], memory=peak, numbers=numbers, note=note)
     return {**asdict(size), "source_bytes": size.bytes}, [line]
@@ -94,20 +94,20 @@ def make_source(folder: Path, size: SourceSize) -> None:
 
 
 def convert(source: Path, out: Path, setting: Setting) -> tuple[float, int]:
-    """Convert, in a process of its own.
+    """Convert, in a child process.
 
     Returns:
-        Seconds, and the highest resident memory of the process in bytes.
+        Seconds, and the peak resident memory of the process in bytes.
     """
     setting.enter()
     memory = Memory(setting.device)
     memory.reset()
-    spent = seconds_of(lambda: convert_to_feature_file([source], out, overwrite=True), setting)
-    return spent, memory.peak()
+    seconds = seconds_of(lambda: convert_to_feature_file([source], out, overwrite=True), setting)
+    return seconds, memory.peak()
 
 
 def copy(source: Path, out: Path, setting: Setting) -> float:
-    """Copy the features row by row out of a memory map into a file, without a look at them; seconds."""
+    """Copy the features row by row out of a memory map into a file, without checking them; returns seconds."""
 
     def work() -> None:
         array = np.load(source / "train_ims.npy", mmap_mode="r")

@@ -1,7 +1,7 @@
-"""What the parts of a training step cannot do without: multiply-adds, and bytes between memory and processor.
+"""Lower bounds of the work in a training step: multiply-adds, and bytes between memory and processor.
 
-A floor counts products and what they read and write; it leaves out everything that works number by number. First what
-both models share, then VSRN; CAMERA is in `floors_camera`.
+A floor counts matrix products and what they read and write, and no elementwise work. First the parts that both models
+have, then VSRN; CAMERA is in `floors_camera`.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ def concept_work(size: Size) -> Work:
     return product(size.batch * size.regions + sum(caption_lengths(size)), size.dim, size.prototypes)
 
 
-def context_work(size: Size, places: int) -> Work:
-    """Guides times all locals; `places` of them in all pairs together."""
-    return product(size.batch, size.dim, places)
+def context_work(size: Size, positions: int) -> Work:
+    """Guides times all locals; `positions` is their number in all pairs together."""
+    return product(size.batch, size.dim, positions)
 
 
 def optimizer_work(parameters: int) -> Work:
-    """Clip and step so many parameters with Adam."""
+    """Clip and step a number of parameters with Adam."""
     return Work(bytes=float(FLOAT * parameters * STEP_PASSES))
 
 
@@ -57,9 +57,9 @@ def image_work(size: ModelSize, *, maps: int, folded_anew: bool = False) -> Work
 
 
 def image_training_work(size: ModelSize) -> Work:
-    """The same in training, where weights change from step to step: with folding if that is less."""
-    ways = image_work(size, maps=4), image_work(size, maps=2, folded_anew=True)
-    return min(ways, key=lambda work: work.flops)
+    """The same in training, where weights change with every step: with folding if that is less."""
+    variants = image_work(size, maps=4), image_work(size, maps=2, folded_anew=True)
+    return min(variants, key=lambda work: work.flops)
 
 
 def text_work(size: ModelSize) -> Work:
@@ -84,7 +84,7 @@ def captioning_work(size: ModelSize) -> Work:
 
 
 def backward_work(size: ModelSize) -> Work:
-    """Twice every forward product, but for what needs no gradient: the features, and the concept loss's regions."""
+    """Twice every forward product, except where no gradient is needed: features, and regions of the concept loss."""
     rows, words = size.batch * size.regions, sum(caption_lengths(size))
     both = image_training_work(size) + text_work(size) + ranking_work(size)
     both = both + context_work(size, rows) + context_work(size, words) + captioning_work(size)
@@ -94,15 +94,15 @@ def backward_work(size: ModelSize) -> Work:
 
 
 def works(size: ModelSize, parameters: int) -> dict[str, Work]:
-    """What each part of a step cannot do without; an optimizer steps so many parameters."""
-    places, words = size.batch * size.regions, sum(caption_lengths(size))
+    """The least work of each part of a step; the optimizer steps so many parameters."""
+    regions, words = size.batch * size.regions, sum(caption_lengths(size))
     return {
         "data": data_work(size),
         "picture encoder": image_training_work(size),
         "text encoder": text_work(size),
         "ranking loss": ranking_work(size),
         "concept loss": concept_work(size),
-        "context losses": context_work(size, places) + context_work(size, words),
+        "context losses": context_work(size, regions) + context_work(size, words),
         "caption generator": captioning_work(size),
         "backward": backward_work(size),
         "optimizer": optimizer_work(parameters),

@@ -1,4 +1,4 @@
-"""What the parts of a training step of CAMERA cannot do without; see `floors`. Captions count by their real words."""
+"""Lower bounds of the work in a training step of CAMERA; see `floors`. Captions count by their real words."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ BOX_NUMBERS = 6
 
 
 def works(size: CameraSize, parameters: int) -> dict[str, Work]:
-    """What each part of a step cannot do without; an optimizer steps so many parameters."""
-    places, words = size.batch * size.regions, sum(caption_lengths(size))
+    """The least work of each part of a step; the optimizer steps so many parameters."""
+    regions, words = size.batch * size.regions, sum(caption_lengths(size))
     return {
         "data": data_work(size),
         "picture encoder": image_work(size),
@@ -20,7 +20,7 @@ def works(size: CameraSize, parameters: int) -> dict[str, Work]:
         "text encoder": text_work(size),
         "ranking loss": ranking_work(size),
         "concept loss": concept_work(size),
-        "context losses": context_work(size, places) + context_work(size, words),
+        "context losses": context_work(size, regions) + context_work(size, words),
         "diversity loss": diversity_work(size),
         "backward": backward_work(size),
         "optimizer": optimizer_work(parameters),
@@ -46,7 +46,7 @@ def bert_work(size: CameraSize) -> Work:
 
 
 def text_work(size: CameraSize) -> Work:
-    """Forward pass of everything between BERT and the losses."""
+    """Forward pass of the text encoder behind BERT, and context head."""
     lengths = caption_lengths(size)
     words, dim = sum(lengths), size.dim
     maps = product(words, size.token_dim, dim) + product(words, dim, dim) * 2
@@ -54,7 +54,7 @@ def text_work(size: CameraSize) -> Work:
 
 
 def ranking_work(size: CameraSize) -> Work:
-    """Scores of all pairs of a batch: every view by itself, context and local part once."""
+    """Scores of all pairs of a batch: every view separately, context and local part once."""
     return product(size.batch * size.views, size.dim, size.batch) + product(size.batch, 2 * size.dim, size.batch)
 
 
@@ -64,7 +64,7 @@ def diversity_work(size: CameraSize) -> Work:
 
 
 def backward_work(size: CameraSize) -> Work:
-    """Twice every forward product, but for what needs no gradient: BERT, features, boxes, regions of the concept loss.
+    """Twice every forward product, except those without gradient: BERT, features, boxes, regions of the concept loss.
 
     The maps that read features, boxes and BERT's states have a gradient of their weights only.
     """
@@ -78,14 +78,14 @@ def backward_work(size: CameraSize) -> Work:
 
 
 def _attention_work(size: CameraSize, counts: list[int]) -> Work:
-    """A gated attention layer over pictures or captions of so many places each."""
+    """A gated attention layer over pictures or captions with the given numbers of positions."""
     rows, width = sum(counts), size.dim // size.heads
     gates = product(rows * size.heads, width, width) * 2 + product(rows * size.heads, width, 2 * width)
     return product(rows, size.dim, size.dim) * 3 + gates + _reading_work(counts, size.dim)
 
 
 def _reading_work(counts: list[int], width: int) -> Work:
-    """Scores of all places of one text or picture with each other, and what they read; over heads `width` wide."""
+    """Scores of all positions of each text or picture with each other, and weighted sums; `width` of all heads."""
     return sum((product(count, width, count) + product(count, count, width) for count in counts), Work())
 
 

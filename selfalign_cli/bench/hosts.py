@@ -1,4 +1,4 @@
-"""What the training bench must know of a model: its sizes, how it is built, its plain loss and its floors."""
+"""What the training bench needs of each model: sizes, constructor, plain loss and lower bounds."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Host(Generic[S]):
     Attributes:
         sizes: its dimensions, by the name of the size.
         build: model, loss and optimizer.
-        plain_loss: the same loss the plain way.
-        plain_texts: captions as the published program pads them.
-        works: what each part of a step cannot do without, given the number of parameters.
-        note: how the plain step differs from ours, beside the way it computes.
+        plain_loss: the same loss, written out.
+        plain_texts: captions padded as in the published program.
+        works: the least work of each part of a step, given the number of parameters.
+        note: how the plain step differs from ours in what it computes.
     """
 
     sizes: Mapping[str, S]

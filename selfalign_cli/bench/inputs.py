@@ -1,4 +1,4 @@
-"""Made-up inputs of the right shapes, and a VSRN or CAMERA with SelfAlign to run on them."""
+"""Synthetic inputs, and a VSRN or CAMERA with SelfAlign to run on them."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class CameraSize:
         words: word pieces.
         heads: of attention.
         views: V, vectors per picture.
-        max_words: ids that published programs pad every caption to.
+        max_words: width to which the published programs pad every caption.
         token_dim, token_layers, token_heads: of BERT.
     """
 
@@ -192,7 +192,7 @@ def text_batch(size: Size, width: int | None = None) -> TextBatch:
 
 
 def image_batch(size: Size) -> ImageBatch:
-    """Pictures whose regions are all real, non-negative like the features of a detector; for CAMERA with boxes."""
+    """Pictures without padding; features are non-negative, as those of a detector. For CAMERA with boxes."""
     generator = torch.Generator().manual_seed(SEED)
     features = torch.rand(size.batch, size.regions, size.features, generator=generator)
     mask, index = torch.ones(size.batch, size.regions, dtype=torch.bool), torch.arange(size.batch)
@@ -203,7 +203,7 @@ def image_batch(size: Size) -> ImageBatch:
 
 
 def boxes(generator: np.random.Generator, count: int) -> npt.NDArray[np.float32]:
-    """So many boxes within a picture (count, 4), the smallest a sixth of it wide and high."""
+    """(count, 4) random boxes within a picture, at least a sixth of it wide and high."""
     low = generator.uniform(0.0, 0.5, (count, 2))
     high = generator.uniform(low + 1 / 6, 1.0)
     return (np.concatenate([low, high], axis=1) * [*PICTURE, *PICTURE]).astype(np.float32)
@@ -215,7 +215,7 @@ def pair_batch(size: Size) -> PairBatch:
 
 
 def vocabulary(words: int) -> Vocabulary:
-    """So many words, the special ones included."""
+    """A vocabulary of a given size, special words included."""
     return Vocabulary((*SPECIAL_WORDS, *(f"word{number}" for number in range(words - len(SPECIAL_WORDS)))))
 
 

@@ -1,4 +1,4 @@
-"""The data loader against a training step of ten milliseconds, and random access against a memory-mapped array."""
+"""The data loader beside a training step of ten milliseconds; random access beside a memory-mapped array."""
 
 from __future__ import annotations
 
@@ -17,18 +17,16 @@ from selfalign_cli.data.pairs import PairDataset, pair_batches
 
 STEP_SECONDS = 0.010
 BATCHES = 40
-"""Batches of the file, and so of an epoch."""
-EPOCHS = 3
-"""Epochs that are read; the first one starts the workers and is not counted."""
+"""Batches in the file, and so in an epoch."""
 
 
-def run(size: ModelSize, setting: Setting, tell: Callable[[str], None]) -> list[Line]:
+def run(size: ModelSize, setting: Setting, notify: Callable[[str], None]) -> list[Line]:
     """Measure on a file of `BATCHES` batches, float16, in the page cache.
 
     Returns:
         A line for each number of workers, and one for random access.
     """
-    tell("data loader")
+    notify("data loader")
     with TemporaryDirectory(prefix="selfalign-bench-") as folder:
         path = Path(folder) / "bench.h5"
         feature_file(path, BATCHES * size.batch, size)
@@ -39,7 +37,7 @@ def run(size: ModelSize, setting: Setting, tell: Callable[[str], None]) -> list[
 
 
 def _fed_step(dataset: PairDataset, size: ModelSize, workers: int) -> Line:
-    """How long a step lasts whose computing takes ten milliseconds of sleep, as on a GPU."""
+    """Duration of a step whose computation is a sleep of ten milliseconds, as on a GPU."""
     spans, waits = [], []
     batches = pair_batches(dataset, batch_size=size.batch, seed=SEED, epoch=0, workers=workers)
     for batch in batches:
@@ -61,7 +59,7 @@ def _fed_step(dataset: PairDataset, size: ModelSize, workers: int) -> Line:
 
 
 def _random_access(file: FeatureFile, path: Path, setting: Setting) -> Line:
-    """The regions of pictures in random order, as arrays of their own."""
+    """The regions of pictures in random order, each as a copy."""
     regions = len(file.regions(0))
     array = np.stack([file.regions(row) for row in range(len(file))])
     np.save(path, array)

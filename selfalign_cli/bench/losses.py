@@ -1,4 +1,4 @@
-"""The loss terms that cost something, forward and backward, against the released way and against their products."""
+"""The expensive loss terms, forward and backward, beside the released formulation and their bare products."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from selfalign_cli.models.parts.captioner import CaptionGenerator, caption_targe
 
 TEMPERATURE = 0.7
 LARGE = 8
-"""How many times the batch the context loss is also tried on; the plain version would need tens of gigabytes there."""
+"""Factor of the larger batch for the context loss; the plain version would need tens of gigabytes there."""
 DROPOUT = 0.2
 """Dropout of the caption generator."""
 
 
 def run(
-    name: str, setting: Setting, rates: Rates, tell: Callable[[str], None]
+    name: str, setting: Setting, rates: Rates, notify: Callable[[str], None]
 ) -> tuple[dict[str, object], list[Line]]:
     """Measure the losses at a size of `inputs.SIZES`.
 
@@ -39,33 +39,33 @@ def run(
     size, large = SIZES[name], replace(SIZES[name], batch=LARGE * SIZES[name].batch)
     lines = []
     for title, prepare, floor, note in TERMS:
-        tell(f"{title}: forward and backward")
-        ways = {way: prepare(way, size, setting) for way in ("ours", "plain")}
+        notify(f"{title}: forward and backward")
+        variants = {variant: prepare(variant, size, setting) for variant in ("ours", "plain")}
         if floor is not None:
-            ways["floor"] = floor(size, setting)
-        seconds = alternate(ways, setting)
+            variants["floor"] = floor(size, setting)
+        seconds = alternate(variants, setting)
         least = seconds["floor"] if floor else rates.floor(captioning_work(size) * 3)
         lines.append(Line(title, seconds["ours"], least, seconds["plain"], note=note))
-    tell(f"context loss, batch {large.batch:,}")
+    notify(f"context loss, batch {large.batch:,}")
     seconds = alternate({"ours": context("ours", large, setting), "floor": context_floor(large, setting)}, setting)
-    tell("memory")
-    samples = [_sample(prepare, way, size, setting) for _, prepare, _, _ in TERMS for way in ("ours", "plain")]
+    notify("memory")
+    samples = [_sample(prepare, variant, size, setting) for _, prepare, _, _ in TERMS for variant in ("ours", "plain")]
     *found, of_large = peak_extra([*samples, _sample(context, "ours", large, setting)], setting)
     lines = [
         replace(line, memory=ours, plain_memory=theirs)
         for line, ours, theirs in zip(lines, found[::2], found[1::2], strict=True)
     ]
-    title, note = f"context loss, batch {large.batch:,}", "the plain version is not tried here"
+    title, note = f"context loss, batch {large.batch:,}", "the plain version is not run here"
     lines.append(Line(title, seconds["ours"], seconds["floor"], memory=of_large, note=note))
     return asdict(size), lines
 
 
-def context(way: str, size: ModelSize, setting: Setting) -> Work:
-    """Context loss with region keys; gradients are made anew in every run."""
+def context(variant: str, size: ModelSize, setting: Setting) -> Work:
+    """Context loss with region keys; every run computes its gradients."""
     guide = directions(size.batch, size.dim, device=setting.device).requires_grad_()
     locals_ = directions(size.batch, size.regions, size.dim, device=setting.device, seed=1).requires_grad_()
     leaves = [guide, locals_]
-    if way == "plain":
+    if variant == "plain":
         loss = partial(plain.context_loss, guide, locals_, temperature=TEMPERATURE, negatives=size.negatives)
         return partial(_gradients, loss, leaves)
     mask = torch.ones(locals_.shape[:2], dtype=torch.bool, device=setting.device)
@@ -75,21 +75,21 @@ def context(way: str, size: ModelSize, setting: Setting) -> Work:
 
 
 def context_floor(size: ModelSize, setting: Setting) -> Work:
-    """Guides times locals, and what the gradient of both takes."""
+    """Guides times locals, and the products of both gradients."""
     guide = directions(size.batch, size.dim, device=setting.device)
     locals_ = directions(size.batch * size.regions, size.dim, device=setting.device, seed=1)
     gradient = torch.randn(size.batch, size.batch * size.regions, device=setting.device)
     return lambda: (guide @ locals_.T, gradient @ locals_, gradient.T @ guide)
 
 
-def concept(way: str, size: ModelSize, setting: Setting) -> Work:
+def concept(variant: str, size: ModelSize, setting: Setting) -> Work:
     """Concept loss of a batch whose regions are all real."""
     regions = directions(size.batch, size.regions, size.dim, device=setting.device)
     words = directions(size.batch, size.longest, size.dim, device=setting.device, seed=1).requires_grad_()
     lengths = caption_lengths(size)
     module = ConceptAlignment(size.dim, prototypes=size.prototypes).to(setting.device)
     leaves = [words, module.prototypes]
-    if way == "plain":
+    if variant == "plain":
         with torch.no_grad():
             module.prototypes.copy_(plain.unit(module.prototypes))
         return partial(_gradients, partial(plain.concept_loss, regions, words, lengths, module.prototypes), leaves)
@@ -99,7 +99,7 @@ def concept(way: str, size: ModelSize, setting: Setting) -> Work:
 
 
 def concept_floor(size: ModelSize, setting: Setting) -> Work:
-    """Regions and words times prototypes, and what the gradient of words and prototypes takes."""
+    """Regions and words times prototypes, and the products of the gradients of words and prototypes."""
     regions = directions(size.batch * size.regions, size.dim, device=setting.device)
     words = directions(sum(caption_lengths(size)), size.dim, device=setting.device)
     prototypes = directions(size.prototypes, size.dim, device=setting.device)
@@ -107,7 +107,7 @@ def concept_floor(size: ModelSize, setting: Setting) -> Work:
     return lambda: (regions @ prototypes.T, words @ prototypes.T, gradient @ prototypes, gradient.T @ words)
 
 
-def captioning(way: str, size: ModelSize, setting: Setting) -> Work:
+def captioning(variant: str, size: ModelSize, setting: Setting) -> Work:
     """The caption generator with its loss; gradients of its weights and of the regions."""
     torch.manual_seed(0)
     options = {"hidden_dim": size.hidden, "word_dim": size.word_dim, "max_len": size.max_len, "dropout": DROPOUT}
@@ -116,7 +116,7 @@ def captioning(way: str, size: ModelSize, setting: Setting) -> Work:
     texts = text_batch(size).to(setting.device)
     labels, mask = caption_targets(texts.ids, texts.lengths, size.max_len)
     leaves = [regions, *generator.parameters()]
-    if way == "plain":
+    if variant == "plain":
 
         def plain_loss() -> Tensor:
             predictions = plain_captioner.log_probabilities(generator, regions, labels)
@@ -132,13 +132,12 @@ def captioning(way: str, size: ModelSize, setting: Setting) -> Work:
 
 
 def _gradients(loss: Callable[[], Tensor], leaves: list[Tensor]) -> tuple[Tensor, ...]:
-    """Forward and backward; returned and dropped, as `zero_grad` does."""
+    """Forward and backward; the gradients are not accumulated."""
     return torch.autograd.grad(loss(), leaves)
 
 
-def _sample(prepare: Callable[..., Work], way: str, size: ModelSize, setting: Setting) -> Sample:
-    """A loss whose memory is measured."""
-    return Sample(prepare, (way, TINY, setting), (way, size, setting))
+def _sample(prepare: Callable[..., Work], variant: str, size: ModelSize, setting: Setting) -> Sample:
+    return Sample(prepare, (variant, TINY, setting), (variant, size, setting))
 
 
 TERMS: tuple[tuple[str, Callable[..., Work], Callable[..., Work] | None, str], ...] = (

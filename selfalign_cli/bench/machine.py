@@ -1,4 +1,4 @@
-"""The machine a measurement was made on: its name, and how fast it multiplies and copies."""
+"""The machine of a measurement: its processor, and its rates of multiplying and copying."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ GIB = 1 << 30
 
 @dataclass(frozen=True)
 class Work:
-    """What a computation cannot do without.
+    """The least a computation can do.
 
     Attributes:
         flops: multiplications and additions.
-        bytes: moved between memory and processor, each operand once.
+        bytes: moved between memory and processor, every operand once.
     """
 
     flops: float = 0.0
@@ -35,7 +35,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Rates:
-    """How fast this machine is, measured in the same run.
+    """Rates of this machine, measured in the same run.
 
     Attributes:
         flops: per second, in a large float32 matrix product.
@@ -46,7 +46,7 @@ class Rates:
     bytes: float
 
     def floor(self, work: Work) -> float:
-        """Seconds below which this machine cannot do the work."""
+        """Lower bound of the seconds that this machine needs for the work."""
         return max(work.flops / self.flops, work.bytes / self.bytes)
 
 
@@ -56,11 +56,11 @@ def product(rows: int, inner: int, columns: int) -> Work:
 
 
 def measure_rates(setting: Setting, *, size: int) -> Rates:
-    """Time a product of three square matrices' worth of work, and a copy.
+    """Time a product of two square matrices, and a copy.
 
     Args:
         setting: threads and device.
-        size: rows and columns; 2,048 shows the full speed of a processor.
+        size: rows and columns; 2,048 reaches the full speed of a processor.
     """
     left, right = (torch.randn(size, size, device=setting.device) for _ in range(2))
     out = torch.empty(size, size, device=setting.device)
@@ -73,7 +73,7 @@ def measure_rates(setting: Setting, *, size: int) -> Rates:
 
 
 def describe(setting: Setting) -> dict[str, str | int | float]:
-    """What somebody needs to know to compare numbers."""
+    """Facts about the machine and versions, by which measurements can be compared."""
     described: dict[str, str | int | float] = {
         "processor": _processor(),
         "cores": os.cpu_count() or 1,
@@ -90,7 +90,7 @@ def describe(setting: Setting) -> dict[str, str | int | float]:
 
 
 def _processor() -> str:
-    """Name of the processor, with its clock where the name alone says little."""
+    """Name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

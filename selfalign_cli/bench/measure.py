@@ -1,13 +1,13 @@
 """Time and memory of a piece of work on this machine.
 
-Time: the ways to one result are run in turn, A B A B, in one process, and the median of each is taken; a machine that
-slows down meanwhile slows down for all of them.
+Time: variants with the same result take turns, A B A B, in one process, and the median of each is taken; when the
+machine slows down, it slows down for all of them.
 
-Memory: each way runs once in a child process, after the same work at toy size has loaded the libraries. The system
-itself keeps the highest resident memory (VmHWM); it is set back just before the work, and what it has grown by, less
-what the work returns, is what the work needs. Python's tracemalloc sees no tensor, and the maximum of getrusage cannot
-be set back. The child gives freed blocks back to the system at once, so that nothing freed earlier hides what is taken
-now; that costs time, which is why it is not timed. On a GPU the counters of torch's allocator serve.
+Memory: each variant runs once in a child process, after the same work at toy size has loaded the libraries. The system
+itself tracks the peak resident memory (VmHWM); it is reset just before the work, and its growth, less what the work
+returns, is what the work needs. Python's tracemalloc sees no tensor, and the maximum of getrusage cannot be reset. The
+child returns freed blocks to the system at once, so that nothing freed earlier hides an allocation; that costs time,
+which is why this run is not timed. On a GPU the counters of torch's allocator are used.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from selfalign_cli.errors import RunError
 Work = Callable[[], object]
 
 BUDGET_SECONDS = 20.0
-"""How long the rounds of one comparison may take, the first aside."""
+"""How long the rounds of one comparison may take, without the first."""
 MOST_ROUNDS = 7
 LONG_SECONDS = 2.0
-"""From here on the first run counts: what a warm-up would save is small against it."""
+"""From this duration on the first run counts: a warm-up would change little."""
 MMAP_THRESHOLD = -3
-"""Number of glibc's M_MMAP_THRESHOLD; blocks above it are given back as soon as they are freed."""
+"""glibc's M_MMAP_THRESHOLD; blocks above it are returned to the system as soon as they are freed."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and how a measurement runs.
+    """Threads and device of a measurement.
 
     Attributes:
         threads: of torch.
@@ -52,28 +52,28 @@ class Setting:
     device: torch.device
 
     def enter(self) -> None:
-        """Take the number of threads."""
+        """Set the number of threads."""
         torch.set_num_threads(self.threads)
 
     def wait(self) -> None:
-        """Let a GPU finish what it was given."""
+        """Wait until a GPU has finished its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
 
-def alternate(ways: Mapping[str, Work], setting: Setting, *, budget: float = BUDGET_SECONDS) -> dict[str, float]:
-    """Time several ways in turn.
+def alternate(variants: Mapping[str, Work], setting: Setting, *, budget: float = BUDGET_SECONDS) -> dict[str, float]:
+    """Time several variants in turn.
 
     Args:
-        ways: what to time, by name.
-        setting: for the device to wait for.
-        budget: seconds after which no further round begins. The first run of a way is a warm-up if it is short.
+        variants: what to time, by name.
+        setting: the device to wait for.
+        budget: seconds after which no further round begins. The first run of a variant is a warm-up if it is short.
 
     Returns:
-        Median seconds of each way.
+        Median seconds of each variant.
     """
-    samples: dict[str, list[float]] = {name: [] for name in ways}
-    for name, work in ways.items():
+    samples: dict[str, list[float]] = {name: [] for name in variants}
+    for name, work in variants.items():
         first = seconds_of(work, setting)
         if first >= LONG_SECONDS:
             samples[name].append(first)
@@ -81,7 +81,7 @@ def alternate(ways: Mapping[str, Work], setting: Setting, *, budget: float = BUD
     for _ in range(MOST_ROUNDS):
         if all(samples.values()) and time.perf_counter() - began > budget:
             break
-        for name, work in ways.items():
+        for name, work in variants.items():
             if not samples[name] or time.perf_counter() - began <= budget:
                 samples[name].append(seconds_of(work, setting))
     return {name: statistics.median(taken) for name, taken in samples.items()}
@@ -97,7 +97,7 @@ def seconds_of(work: Work, setting: Setting) -> float:
 
 
 class Memory:
-    """Memory in use, and its highest value since the last `reset`: of this process, or allocated on a GPU."""
+    """Memory in use, and its peak since the last `reset`: of this process, or allocated on a GPU."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -110,7 +110,7 @@ class Memory:
         return _status("VmRSS")
 
     def reset(self) -> int:
-        """Forget the highest value so far; returns the bytes in use."""
+        """Reset the peak; returns the bytes in use."""
         before = self.now()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -119,7 +119,7 @@ class Memory:
         return before
 
     def peak(self) -> int:
-        """Highest number of bytes in use since the last reset."""
+        """Peak of bytes in use since the last reset."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
         return _status("VmHWM")
@@ -150,7 +150,7 @@ class Sample:
     """A piece of work whose memory is measured.
 
     Attributes:
-        prepare: function of a module; makes the inputs and returns the work.
+        prepare: module-level function that makes the inputs and returns the work.
         toy: arguments for the warm-up.
         real: arguments for what is measured.
     """
@@ -161,13 +161,13 @@ class Sample:
 
 
 def peak_extra(samples: Sequence[Sample], setting: Setting) -> list[int]:
-    """Bytes that each piece of work needs at its highest beyond what goes in and what comes out; in one child."""
+    """Peak bytes of each piece of work, its inputs and results not counted; in one child process."""
     found: list[int] = in_child(_peaks, list(samples), setting)
     return found
 
 
 def give_freed_memory_back() -> None:
-    """Tell glibc to keep no freed block; does nothing with another C library."""
+    """Let glibc return freed blocks at once; does nothing with another C library."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(MMAP_THRESHOLD, 1 << 16)
@@ -189,18 +189,17 @@ def _peak(sample: Sample, memory: Memory, setting: Setting) -> int:
 
 
 def _bytes(result: object) -> int:
-    """Size of the tensors among what a piece of work returns."""
+    """Size of the tensors that a piece of work returns."""
     parts = result if isinstance(result, (tuple, list)) else [result]
     return sum(part.untyped_storage().nbytes() for part in parts if isinstance(part, torch.Tensor))
 
 
 def _answer(sender: Connection, task: Callable[..., Any], arguments: tuple[object, ...]) -> None:
-    """Do a task in the child and send its result."""
     sender.send(task(*arguments))
 
 
 def _status(name: str) -> int:
-    """A line of /proc/self/status in bytes; without it, the highest resident memory of all time."""
+    """A line of /proc/self/status in bytes; without it, the peak resident memory since the process started."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Time and memory of the parts of a step that names each part when it is done."""
+"""Time and memory of the parts of a step, which calls `mark` with the name of each part when it is done."""
 
 from __future__ import annotations
 
@@ -13,29 +13,26 @@ Step = Callable[[Mark], object]
 FEWEST_ROUNDS = 3
 
 
-def seconds_of_parts(ways: Mapping[str, Step], setting: Setting) -> dict[str, dict[str, float]]:
-    """Median seconds of every part; ways in turn, first runs not counted: they meet every page of memory anew."""
-    samples: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+def seconds_of_parts(variants: Mapping[str, Step], setting: Setting) -> dict[str, dict[str, float]]:
+    """Median seconds of every part. The variants take turns; their first runs, with fresh memory, do not count."""
+    samples: dict[str, list[dict[str, float]]] = {variant: [] for variant in variants}
     spent = 0.0
     for number in range(MOST_ROUNDS + 1):
-        for way, step in ways.items():
+        for variant, step in variants.items():
             parts = _marked(step, setting)
             if number > 0:
-                samples[way].append(parts)
+                samples[variant].append(parts)
             spent += sum(parts.values())
         if spent > BUDGET_SECONDS and number >= FEWEST_ROUNDS:
             break
     return {
-        way: {part: statistics.median(each[part] for each in taken) for part in taken[0]}
-        for way, taken in samples.items()
+        variant: {part: statistics.median(each[part] for each in taken) for part in taken[0]}
+        for variant, taken in samples.items()
     }
 
 
 def memory_of_parts(step: Step, setting: Setting) -> dict[str, tuple[int, int]]:
-    """Bytes of each part of a step: the most it needed beyond what was there, and what it left behind.
-
-    The entry `step` is the whole.
-    """
+    """(peak, kept) bytes of each part of a step beyond those allocated before it; under `step`, of the whole."""
     memory, found = Memory(setting.device), {}
     start = before = memory.reset()
     highest = 0

@@ -1,4 +1,4 @@
-"""Ranking of a whole split, and the picture encoder that makes it: held against the bare products they consist of."""
+"""Ranking of a whole split, and the picture encoder, compared with the matrix products they consist of."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from selfalign_cli.similarity import similarity
 ROWS, COLUMNS = 256, 4096
 """Block of the bare product."""
 SLICE = 8
-"""Pictures (and their captions) that the plain version ranks; the rest is extrapolated."""
+"""Pictures that the plain version ranks, with their captions; the rest is extrapolated."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ SIZES = {
 
 
 def run(
-    name: str, setting: Setting, rates: Rates, tell: Callable[[str], None]
+    name: str, setting: Setting, rates: Rates, notify: Callable[[str], None]
 ) -> tuple[dict[str, object], list[Line]]:
     """Measure at a size of `SIZES`.
 
@@ -62,14 +62,14 @@ def run(
         The dimensions, and the lines.
     """
     single, multiple = SIZES[name]
-    lines = [_single(single, setting, tell), *_multiple(multiple, setting, tell)]
-    tell("memory of ranking")
+    lines = [_single(single, setting, notify), *_multiple(multiple, setting, notify)]
+    notify("memory of ranking")
     samples = [
         Sample(rank, (toy, setting), (size, setting)) for toy, size in zip(SIZES["tiny"], SIZES[name], strict=True)
     ]
     found = peak_extra(samples, setting)
     lines = [*(replace(line, memory=extra) for line, extra in zip(lines, found, strict=False)), *lines[len(found) :]]
-    lines += _encoder(inputs.SIZES[name], setting, rates, tell)
+    lines += _encoder(inputs.SIZES[name], setting, rates, notify)
     return {"one_view": asdict(single), "several_views": asdict(multiple)}, lines
 
 
@@ -91,7 +91,7 @@ def rank(size: RankingSize, setting: Setting) -> Work:
 
 
 def bare_product(size: RankingSize, setting: Setting) -> Work:
-    """All products of a ranking, block by block into the same memory, and nothing else."""
+    """All products of a ranking and nothing else, block by block into the same memory."""
     images, captions, _ = vectors(size, setting)
     if size.views == 1:
         pairs = [(images.concatenated()[:, 0], captions.concatenated())]
@@ -108,10 +108,10 @@ def bare_product(size: RankingSize, setting: Setting) -> Work:
     return work
 
 
-def _single(size: RankingSize, setting: Setting, tell: Callable[[str], None]) -> Line:
+def _single(size: RankingSize, setting: Setting, notify: Callable[[str], None]) -> Line:
     """One view: our ranking, the product, and a slice of the plain version."""
     title = f"ranks of {size.images:,} x {size.captions:,}, {size.pooled + size.context:,} numbers"
-    tell(title)
+    notify(title)
     seconds = alternate({"ours": rank(size, setting), "floor": bare_product(size, setting)}, setting)
     plain_seconds = _plain_ranking(size, setting)
     part = min(SLICE, size.images)
@@ -120,7 +120,7 @@ def _single(size: RankingSize, setting: Setting, tell: Callable[[str], None]) ->
 
 
 def _plain_ranking(size: RankingSize, setting: Setting) -> float:
-    """Seconds of the plain version for all queries, from a few, in double precision on the CPU."""
+    """Seconds of the plain version for all queries, extrapolated from a few; double precision, CPU."""
     images, captions, truth = vectors(size, setting)
     arrays = (
         images.concatenated()[:, 0].double().cpu().numpy(),
@@ -130,21 +130,24 @@ def _plain_ranking(size: RankingSize, setting: Setting) -> float:
     rows = np.linspace(0, size.images - 1, min(SLICE, size.images)).astype(np.int64)
     for warm_up in (plain.image_ranks, plain.caption_ranks):
         warm_up(*arrays, rows[:1])
-    spent = sum(seconds_of(partial(way, *arrays, rows), setting) for way in (plain.image_ranks, plain.caption_ranks))
+    spent = sum(
+        seconds_of(partial(rank_plainly, *arrays, rows), setting)
+        for rank_plainly in (plain.image_ranks, plain.caption_ranks)
+    )
     return spent * size.images / len(rows)
 
 
-def _multiple(size: RankingSize, setting: Setting, tell: Callable[[str], None]) -> list[Line]:
+def _multiple(size: RankingSize, setting: Setting, notify: Callable[[str], None]) -> list[Line]:
     """Several views: our ranking, and the scores alone with the context block taken once or in every view."""
     title = f"ranks of {size.images:,} x {size.captions:,}, {size.views} views"
-    tell(title)
+    notify(title)
     seconds = alternate({"ours": rank(size, setting), "floor": bare_product(size, setting)}, setting)
     plain_seconds = _plain_views(size, setting)
     part = min(10 * SLICE, size.captions)
     note = f"both directions; floor: its products; plain: scores alone, extrapolated from {part:,} captions"
     ranks = Line(title, seconds["ours"], seconds["floor"], plain_seconds, note=note)
     split, whole = (size.views * size.pooled + size.context, size.views * (size.pooled + size.context))
-    scores = alternate({"ours": scored(size, setting), "plain": scored(size, setting, joined=True)}, setting)
+    scores = alternate({"ours": scored(size, setting), "plain": scored(size, setting, context_in_views=True)}, setting)
     note = f"multiply-adds a pair: {split:,} (context once) against {whole:,} (context in every view)"
     return [
         ranks,
@@ -158,20 +161,20 @@ def _multiple(size: RankingSize, setting: Setting, tell: Callable[[str], None]) 
     ]
 
 
-def scored(size: RankingSize, setting: Setting, *, joined: bool = False) -> Work:
-    """Scores of some pictures with some captions; with `joined`, the context block stands in every view."""
+def scored(size: RankingSize, setting: Setting, *, context_in_views: bool = False) -> Work:
+    """Scores of some pictures with some captions; with `context_in_views`, every view contains the context block."""
     images, captions, _ = vectors(size, setting)
     rows, columns = slice(min(size.images, ROWS)), slice(min(size.captions, COLUMNS))
     images = RetrievalVectors(images.pooled[rows], images.shared[rows])
     captions = RetrievalVectors(captions.pooled[columns].contiguous(), captions.shared[columns].contiguous())
-    if joined:
+    if context_in_views:
         images = RetrievalVectors(images.concatenated(), images.shared[:, :0])
         captions = RetrievalVectors(captions.concatenated(), captions.shared[:, :0])
     return lambda: similarity(images, captions)
 
 
 def _plain_views(size: RankingSize, setting: Setting) -> float:
-    """Seconds of the plain loop over captions, from a few of them."""
+    """Seconds of the plain loop over all captions, extrapolated from a few."""
     images, captions, _ = vectors(size, setting)
     views = images.concatenated().cpu().numpy()
     rows = captions.concatenated()[: min(10 * SLICE, size.captions)].cpu().numpy()
@@ -180,9 +183,9 @@ def _plain_views(size: RankingSize, setting: Setting) -> float:
     return spent * size.captions / len(rows)
 
 
-def _encoder(size: inputs.ModelSize, setting: Setting, rates: Rates, tell: Callable[[str], None]) -> list[Line]:
-    """The picture encoder in inference, its graph layers' maps folded and not, against its multiply-adds."""
-    tell("picture encoder in inference")
+def _encoder(size: inputs.ModelSize, setting: Setting, rates: Rates, notify: Callable[[str], None]) -> list[Line]:
+    """The picture encoder in inference, its graph layers folded and not, beside its multiply-adds."""
+    notify("picture encoder in inference")
     model = inputs.build(size, setting.device).model.eval()
     images = inputs.image_batch(size).to(setting.device)
 

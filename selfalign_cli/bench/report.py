@@ -1,4 +1,4 @@
-"""The result of a bench: lines with ratios, as a table and as JSON."""
+"""The report of a bench: measurements with ratios, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ COLUMNS = ("", "seconds", "floor", "x floor", "plain", "plain / ours", "extra Mi
 
 @dataclass(frozen=True)
 class Line:
-    """One thing that was measured.
+    """One measurement.
 
     Attributes:
-        name: what it is.
+        name: what was measured.
         seconds: our time.
-        floor: seconds below which this machine cannot do it, or of what it is held against.
+        floor: lower bound of the seconds, or seconds of what it is compared with.
         plain: seconds of the plain version.
-        memory: bytes needed beyond the inputs, at the highest.
+        memory: peak bytes beyond the inputs.
         plain_memory: the same of the plain version.
-        numbers: whatever else was counted.
-        note: what a reader must know, e.g. that a number was extrapolated.
+        numbers: further values.
+        note: remark for the reader, e.g. that a number was extrapolated.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Line:
     note: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Everything that is known, ratios included."""
+        """All known values, ratios included."""
         known = {
             "seconds": self.seconds,
             "floor_seconds": self.floor,
@@ -67,7 +67,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Report:
-    """What a bench found.
+    """All measurements of a bench.
 
     Attributes:
         bench: its name.

@@ -26,7 +26,7 @@ RATE_SIZES = {"tiny": 64, "small": 1024, "published": 2048}
 
 
 def run_bench(
-    name: str, *, size: str, threads: int | None = None, device: str = "cpu", tell: Callable[[str], None] = print
+    name: str, *, size: str, threads: int | None = None, device: str = "cpu", notify: Callable[[str], None] = print
 ) -> Report:
     """Measure on this machine.
 
@@ -35,7 +35,7 @@ def run_bench(
         size: tiny, small or published.
         threads: of torch; None for what torch chooses.
         device: cpu or cuda.
-        tell: called with what is being measured.
+        notify: called with a message before each measurement.
 
     Raises:
         RunError: no such device, or a measurement ran out of memory.
@@ -45,7 +45,7 @@ def run_bench(
     setting.enter()
     try:
         rates = measure_rates(setting, size=RATE_SIZES[size])
-        sizes, lines = BENCHES[name](size, setting, rates, tell)
+        sizes, lines = BENCHES[name](size, setting, rates, notify)
     finally:
         torch.set_num_threads(before)
     machine = {**describe(setting), "gflops": rates.flops / 1e9, "copy_gb_per_second": rates.bytes / 1e9}

@@ -44,7 +44,7 @@ IMPORT = "import importlib, sys\nfor name in sys.argv[1].split():\n    importlib
 
 
 def run(
-    name: str, setting: Setting, rates: Rates, tell: Callable[[str], None]
+    name: str, setting: Setting, rates: Rates, notify: Callable[[str], None]
 ) -> tuple[dict[str, object], list[Line]]:
     """Measure at a size of `SIZES`.
 
@@ -52,19 +52,19 @@ def run(
         The number of pictures, and a line for `--help`, for `eval`, and for what `eval` imports.
     """
     with TemporaryDirectory(prefix="selfalign-bench-") as folder:
-        tell("scenes and a checkpoint")
+        notify("scenes and a checkpoint")
         checkpoint = untrained(Path(folder), SIZES[name])
         scoring = ["eval", str(checkpoint), "--device", "cpu"]
-        tell("processes")
+        notify("processes")
         loaded = _python("-c", NAMES, *scoring, threads=setting.threads).stderr.splitlines()
-        ways = {
+        variants = {
             "help": ("-c", RUN, "--help"),
             "typer": ("-c", "import typer"),
             "eval": ("-c", RUN, *scoring),
             "imports of eval": ("-c", IMPORT, " ".join(name for name in loaded if "." in name or name.isidentifier())),
             "torch": ("-c", "import torch"),
         }
-        seconds = alternate({way: _work(arguments, setting) for way, arguments in ways.items()}, setting)
+        seconds = alternate({name: _work(arguments, setting) for name, arguments in variants.items()}, setting)
     share = seconds["imports of eval"] / seconds["eval"]
     note = "floor: the process that imports torch and nothing else; all of the process"
     return {"train_images": SIZES[name]}, [
@@ -75,7 +75,7 @@ def run(
 
 
 def untrained(folder: Path, images: int) -> Path:
-    """A checkpoint of the scenes recipe with the weights that training would start from, and the data it names."""
+    """A checkpoint of the scenes recipe with the initial weights of training, and the data it names."""
     features, vocab = folder / "scenes.h5", folder / "scenes_vocab.json"
     make_scenes(folder / "scenes", train_images=images)
     convert_to_feature_file([folder / "scenes"], features)

@@ -40,31 +40,31 @@ FILES = ("features", "boxes", "size")
 Measured = tuple[dict[str, object], list[Line]]
 
 
-def run(name: str, setting: Setting, rates: Rates, tell: Callable[[str], None]) -> Measured:
+def run(name: str, setting: Setting, rates: Rates, notify: Callable[[str], None]) -> Measured:
     """Measure VSRN at a size of `inputs.SIZES`.
 
     Returns:
         The dimensions, and a line for each part of the step, for the step, and for the data loader.
     """
-    sizes, lines = _measure(VSRN, name, setting, rates, tell)
-    return sizes, [*lines, *loader.run(VSRN.sizes[name], setting, tell)]
+    sizes, lines = _measure(VSRN, name, setting, rates, notify)
+    return sizes, [*lines, *loader.run(VSRN.sizes[name], setting, notify)]
 
 
-def run_camera(name: str, setting: Setting, rates: Rates, tell: Callable[[str], None]) -> Measured:
+def run_camera(name: str, setting: Setting, rates: Rates, notify: Callable[[str], None]) -> Measured:
     """Measure CAMERA at a size of `inputs.CAMERA_SIZES`.
 
     Returns:
         The dimensions, and a line for each part of the step, for the step, and for the step without BERT.
     """
-    return _measure(CAMERA, name, setting, rates, tell)
+    return _measure(CAMERA, name, setting, rates, notify)
 
 
-def _measure(host: AnyHost, name: str, setting: Setting, rates: Rates, tell: Callable[[str], None]) -> Measured:
+def _measure(host: AnyHost, name: str, setting: Setting, rates: Rates, notify: Callable[[str], None]) -> Measured:
     size = host.sizes[name]
     with files(size) as folder:
-        tell("training steps: ours and plain in turn")
+        notify("training steps: ours and plain in turn")
         seconds = seconds_of_parts(make_steps(host, size, setting, folder), setting)
-        tell("memory of a step")
+        notify("memory of a step")
         memory = in_child(step_memories, host, name, setting, folder)
     parameters = sum(parameter.numel() for parameter in host.build(size, torch.device("meta")).groups.all())
     least = {part: rates.floor(work) for part, work in host.works(size, parameters).items()}
@@ -125,7 +125,7 @@ def our_step(trained: Trained, texts: TextBatch, setting: Setting, folder: Path)
 
 
 def plain_step(host: AnyHost, size: Size, setting: Setting, folder: Path) -> Step:
-    """The same the plain way."""
+    """The same, written out."""
     trained, texts = ready(host, size, setting), host.plain_texts(size)
 
     def step(mark: plain.Mark) -> object:
@@ -203,14 +203,14 @@ def step_memories(host: AnyHost, name: str, setting: Setting, folder: Path) -> d
     setting.enter()
     give_freed_memory_back()
     found = {}
-    for way in ("ours", "plain"):
+    for variant in ("ours", "plain"):
         with files(host.sizes["tiny"]) as toy:
-            _step(way, host, host.sizes["tiny"], setting, toy)(plain.no_mark)
-        found[way] = memory_of_parts(_step(way, host, host.sizes[name], setting, folder), setting)
+            _step(variant, host, host.sizes["tiny"], setting, toy)(plain.no_mark)
+        found[variant] = memory_of_parts(_step(variant, host, host.sizes[name], setting, folder), setting)
     return found
 
 
-def _step(way: str, host: AnyHost, size: Size, setting: Setting, folder: Path) -> Step:
-    if way == "plain":
+def _step(variant: str, host: AnyHost, size: Size, setting: Setting, folder: Path) -> Step:
+    if variant == "plain":
         return plain_step(host, size, setting, folder)
     return our_step(ready(host, size, setting), text_batch(size), setting, folder)

@@ -39,7 +39,7 @@ def bench(
     from selfalign_cli.bench.report import COLUMNS
     from selfalign_cli.bench.run import run_bench
 
-    report = run_bench(what, size=size, threads=threads, device=device, tell=show_message)
+    report = run_bench(what, size=size, threads=threads, device=device, notify=show_message)
     if as_json:
         show_json(report.to_json())
         return

@@ -68,7 +68,7 @@ def demo(
         show_message(note)
     if quick:
         show_message("--quick: these numbers mean nothing")
-    show_table(("", ""), result.places())
+    show_table(("", ""), result.locations())
 
 
 class DemoView:

@@ -20,11 +20,11 @@ FileArg = Annotated[
 ]
 QuickOpt = Annotated[bool, typer.Option("--quick", help="Of a feature file, leave regions and captions unread.")]
 
-SHOWN_APART = ("path", "shapes", "options", "splits", "scores", "faults")
+SHOWN_SEPARATELY = ("path", "shapes", "options", "splits", "scores", "faults")
 
 
 def inspect_file(file: FileArg, quick: QuickOpt = False, as_json: JsonOpt = False) -> None:
-    """Say what a file holds, and its faults; exit with 2 when there are some.
+    """Show what a file holds, and its faults; exit with 2 when there are some.
 
     Example: selfalign inspect data/f30k.h5
     """
@@ -42,7 +42,9 @@ def inspect_file(file: FileArg, quick: QuickOpt = False, as_json: JsonOpt = Fals
 
 
 def _show(found: dict[str, Any]) -> None:
-    plain = {name: value for name, value in found.items() if name not in SHOWN_APART and value not in (None, "", [])}
+    plain = {
+        name: value for name, value in found.items() if name not in SHOWN_SEPARATELY and value not in (None, "", [])
+    }
     show_table(
         ["", ""], [[name.replace("_", " "), _cell(value)] for name, value in plain.items()], title=found["path"]
     )

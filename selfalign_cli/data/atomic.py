@@ -1,4 +1,4 @@
-"""Replace a file as a whole: a new one takes its place only once it is complete and on disk."""
+"""Replace a file as a whole: the new one gets its name only when it is complete and on disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; rename it to `path` when the block ends well, else remove it.
+    """Yield a temporary name in the folder of `path`; rename it to `path` if the block succeeds, else remove it.
 
     Missing parent folders are made. Whatever stops the block (Ctrl-C too), the old file stays as it was.
 
@@ -40,7 +40,7 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
         _sync(path.parent)
     except OSError as fault:
-        if fault.errno is None:  # a library's own, not the system's
+        if fault.errno is None:  # raised by a library, not by the system
             raise
         raise writing_failed(path, fault) from fault
     finally:
@@ -49,7 +49,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def refuse_existing(path: Path, overwrite: bool, sources: Iterable[Path] = ()) -> None:
-    """Make sure that nothing is replaced unasked, and nothing that is read.
+    """Make sure that no file is replaced unless requested, and no source at all.
 
     Raises:
         DataError: `path` exists, and `overwrite` is false or it is one of `sources`.
@@ -65,7 +65,7 @@ def writing_failed(path: Path, fault: OSError) -> DataError | RunError:
 
     Args:
         path: the file that was being written.
-        fault: what the system said; its errno decides between a full disk and a place that cannot be written.
+        fault: of the system; its errno tells a full disk from a file that cannot be written.
     """
     reason = os.strerror(fault.errno) if fault.errno is not None else str(fault)
     if fault.errno in OUT_OF_SPACE:

@@ -78,7 +78,7 @@ def convert_to_feature_file(
         progress: shows how far the conversion is.
 
     Raises:
-        DataError: a source is faulty, `out` exists already, or its disk has no room for it.
+        DataError: a source is faulty, `out` exists already, or it does not fit on its disk.
         RunError: the disk became full, or a source was changed meanwhile.
     """
     work = partial(
@@ -115,7 +115,7 @@ def _convert(
 ) -> Conversion:
     refuse_existing(out, overwrite)
     plan = plan_conversion(sources, captions, format, splits, skip_unknown=skip_uncaptioned)
-    _require_room(out, plan, dtype)
+    _require_space(out, plan, dtype)
     with progress("convert: pictures", plan.total_images) as advance:
         content_hash = write_feature_file(
             out,
@@ -141,10 +141,10 @@ def _convert(
     )
 
 
-def _require_room(out: Path, plan: ConversionPlan, dtype: Precision) -> None:
-    """Refuse to begin what the disk cannot hold; an old file of the same name stays until the new one is whole."""
+def _require_space(out: Path, plan: ConversionPlan, dtype: Precision) -> None:
+    """Refuse a conversion that the disk cannot hold; an old file of the same name stays until the new one is whole."""
     needed = plan.total_regions * plan.feature_dim * np.dtype(dtype).itemsize
-    folder = next((place for place in out.absolute().parents if place.is_dir()), None)
+    folder = next(filter(Path.is_dir, out.absolute().parents), None)
     free = needed if folder is None else shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Pairs of pictures and captions as batches of tensors, in an order that can be taken up again at any step."""
+"""Pairs of pictures and captions as batches of tensors, in an order that can be resumed at any step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Rows = npt.NDArray[np.int64]
 
 EVERYTHING = slice(None)
 BATCHES_AHEAD = 2
-"""Batches that each worker prepares before they are asked for."""
+"""Batches that each worker prepares ahead."""
 
 
 class PairDataset:
@@ -63,12 +63,12 @@ class PairDataset:
 
 
 def collate_images(file: FeatureFile, rows: npt.ArrayLike, regions: int | None = None) -> ImageBatch:
-    """Copy the regions of some pictures out of the file, zero-padded.
+    """Copy the regions of some pictures from the file, zero-padded.
 
     Args:
         file: the feature file.
         rows: (B,) image rows.
-        regions: places for each picture; None for the largest number of regions.
+        regions: positions for each picture; None for the largest number of regions.
 
     Returns:
         Features in the type that the file stores (the model widens them); boxes and sizes when the file has them.
@@ -79,20 +79,20 @@ def collate_images(file: FeatureFile, rows: npt.ArrayLike, regions: int | None =
     rows = np.asarray(rows, dtype=np.int64)
     facts = file.facts
     counts = facts.offsets[rows + 1] - facts.offsets[rows]
-    places = int(counts.max(initial=0)) if regions is None else regions
-    features = _padded(counts, places, file.feature_dim, getattr(torch, facts.features.dtype))
+    length = int(counts.max(initial=0)) if regions is None else regions
+    features = _padded(counts, length, file.feature_dim, getattr(torch, facts.features.dtype))
     file.fill_regions(rows, features.numpy())
     _expect_finite(file, rows, features.numpy())
-    boxes = _padded(counts, places, 4, torch.float32) if facts.boxes is not None else None
+    boxes = _padded(counts, length, 4, torch.float32) if facts.boxes is not None else None
     if boxes is not None:
         file.fill_boxes(rows, boxes.numpy())
-    mask = torch.arange(places) < torch.from_numpy(counts)[:, None]
+    mask = torch.arange(length) < torch.from_numpy(counts)[:, None]
     size = None if facts.image_size is None else torch.from_numpy(facts.image_size[rows])
     return ImageBatch(features, mask, torch.from_numpy(rows.copy()), boxes, size)
 
 
 def collate_pairs(
-    dataset: PairDataset, indices: npt.ArrayLike, width: int | None = None, share: slice = EVERYTHING
+    dataset: PairDataset, indices: npt.ArrayLike, width: int | None = None, shard: slice = EVERYTHING
 ) -> PairBatch:
     """Collate pairs of a split, sorted by caption length, longest first, equals in the given order.
 
@@ -100,13 +100,13 @@ def collate_pairs(
         dataset: the pairs.
         indices: (B,) numbers of pairs in the data set.
         width: columns of the captions; None for the longest.
-        share: rows of the sorted batch to read; they are padded as in the whole batch.
+        shard: rows of the sorted batch to read; they are padded as in the whole batch.
     """
     indices = np.asarray(indices, dtype=np.int64)
     lengths, rows = dataset.tokens.lengths(indices), dataset.images[indices]
     offsets = dataset.file.facts.offsets
     regions = int((offsets[rows + 1] - offsets[rows]).max(initial=0))
-    indices = indices[np.argsort(-lengths, kind="stable")][share]
+    indices = indices[np.argsort(-lengths, kind="stable")][shard]
     texts = dataset.tokens.batch(indices, int(lengths.max(initial=0)) if width is None else width)
     images = collate_images(dataset.file, dataset.images[indices], regions)
     return PairBatch(images, texts, torch.from_numpy(dataset.captions[indices]))
@@ -131,7 +131,7 @@ def pair_batches(
     start_step: int = 0,
     workers: int = 0,
     width: int | None = None,
-    share: slice = EVERYTHING,
+    shard: slice = EVERYTHING,
 ) -> Generator[PairBatch, None, None]:
     """One epoch of shuffled training batches; the last one may be smaller.
 
@@ -144,7 +144,7 @@ def pair_batches(
         workers: threads that read ahead; 0 for none. The batches are the same. Reading leaves Python's lock to others,
             so threads do what processes would, without copies between them.
         width: columns of the captions; None for the longest of each batch.
-        share: rows of each sorted batch to read: those of one of several processes.
+        shard: rows of each sorted batch to read: those of one of several processes.
 
     Raises:
         RunError: the file was replaced or cut short.
@@ -152,7 +152,7 @@ def pair_batches(
     """
     order = epoch_order(len(dataset), seed, epoch).numpy()
     steps = [order[start : start + batch_size] for start in range(0, len(order), batch_size)][start_step:]
-    collate = partial(collate_pairs, dataset, width=width, share=share)
+    collate = partial(collate_pairs, dataset, width=width, shard=shard)
     if workers == 0:
         yield from map(collate, steps)
         return
@@ -170,10 +170,10 @@ def pair_batches(
                 batch.cancel()
 
 
-def _padded(counts: Rows, places: int, width: int, dtype: torch.dtype) -> Tensor:
-    """Room for a batch (B, places, width); zeros only where something stays unfilled."""
-    make = torch.empty if bool((counts == places).all()) else torch.zeros
-    return make(len(counts), places, width, dtype=dtype)
+def _padded(counts: Rows, length: int, width: int, dtype: torch.dtype) -> Tensor:
+    """(B, length, width) for a batch to be read into; zeros only where something stays unfilled."""
+    make = torch.empty if bool((counts == length).all()) else torch.zeros
+    return make(len(counts), length, width, dtype=dtype)
 
 
 def _expect_finite(file: FeatureFile, rows: Rows, features: npt.NDArray[Any]) -> None:

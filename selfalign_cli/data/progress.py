@@ -1,4 +1,4 @@
-"""How long work shows how far it is."""
+"""How a long task reports its progress."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 Advance = Callable[[int], None]
 Progress = Callable[[str, int], AbstractContextManager[Advance]]
-"""(description, total) → a context that gives a function to call with every number of pieces done."""
+"""(description, total) → a context that gives a function to call with the number of items done since the last call."""
 
 
 @contextmanager

@@ -1,8 +1,8 @@
-"""Read a pickle without running it: plain data, numpy arrays, and stand-ins for the few names a caller admits.
+"""Read a pickle without running it: plain data, numpy arrays, and stand-ins for the few names that a caller allows.
 
-A pickle is a program. Here it may build dicts, lists, tuples, sets, texts, bytes and numbers; each other name that it
-asks for is looked up in a table of stand-ins, and the first that is not there is refused. The objects named in the
-file are never imported, so nothing of it runs.
+A pickle is a program. Here it may build dicts, lists, tuples, sets, texts, bytes and numbers; every other name that it
+refers to is looked up in a table of stand-ins, and the first that is missing is refused. The objects named in the file
+are never imported, so nothing of it runs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from selfalign_cli.errors import DataError, blaming
 
 StandIns = Mapping[str, Callable[..., object]]
-"""`module.name` as it stands in the file → what is called in its place."""
+"""`module.name` as written in the file → what is called instead."""
 
 # Types an array may have: numbers, truth values, texts, and objects (which are read by the same rules).
 _SAFE_TYPE = re.compile(r"[<>=|]?([biufcSU][1-9][0-9]*|O[0-9]*|\?)")
@@ -32,8 +32,8 @@ def load_restricted(
     """Read one pickle.
 
     Args:
-        source: the bytes, or a stream that stands at the first of them.
-        allowed: stand-ins for the names that the pickle may ask for, e.g. `ARRAYS`; none when left out. A stand-in
+        source: the bytes, or a stream positioned at the first of them.
+        allowed: stand-ins for the names that the pickle may refer to, e.g. `ARRAYS`; none when left out. A stand-in
             must be harmless whatever it is called with.
         what: name of the source, for messages.
         encoding: of texts written by Python 2; `bytes` leaves them as bytes, `latin-1` reads any.
@@ -42,7 +42,7 @@ def load_restricted(
         What it holds. Arrays are of a private subclass; `np.asarray` makes ordinary ones of them.
 
     Raises:
-        DataError: it asks for another name (which is told), or is no whole pickle.
+        DataError: it refers to another name (which is reported), or is no whole pickle.
     """
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
     # A faulty pickle can fail in any way an opcode or a stand-in can.
@@ -51,10 +51,10 @@ def load_restricted(
 
 
 def names_in_pickle(stream: BinaryIO) -> Iterator[str]:
-    """Yield `module.name` of all that one pickle asks for, without loading it; stop where it is damaged.
+    """Yield `module.name` of all that one pickle refers to, without loading it; stop where it is damaged.
 
     Args:
-        stream: stands at the first byte; it is left behind the pickle.
+        stream: positioned at the first byte; left at the end of the pickle.
     """
     texts: list[str] = []
     try:
@@ -70,10 +70,10 @@ def names_in_pickle(stream: BinaryIO) -> Iterator[str]:
 
 
 class _Unpickler(pickle._Unpickler):
-    """An unpickler that imports nothing. Each name gets a fresh object, so that no file can change what others see.
+    """An unpickler that imports nothing. Each name gets a new object, so that no file can change what others see.
 
-    It is the one written in Python: that in C takes 16 bytes for every number up to the largest under which a file
-    remembers something, and a single flipped bit makes that number a billion.
+    It subclasses the one written in Python, a private name: the one in C allocates 16 bytes for every memo index up to
+    the largest in the file, and a single flipped bit makes that index a billion.
     """
 
     def __init__(self, stream: BinaryIO, allowed: dict[str, Callable[..., object]], what: str, encoding: str) -> None:

@@ -17,12 +17,12 @@ from selfalign_cli.recipe.shipped import shipped_recipe
 
 @dataclass(frozen=True)
 class Arm:
-    """One thing that is trained and compared.
+    """A model that is trained and compared.
 
     Attributes:
         name: of its folder and files.
         label: in tables.
-        ending: of its recipe, `{model}_scenes{ending}.yaml`.
+        ending: suffix of its recipe, `{model}_scenes{ending}.yaml`.
         overrides: keys that differ from that recipe.
     """
 
@@ -51,8 +51,8 @@ class Contrast:
     """A difference that the demo states: `arm` minus `reference`, seed by seed.
 
     Attributes:
-        arm: what is of interest.
-        reference: what it is compared with.
+        arm: the arm of interest.
+        reference: the arm it is compared with.
         label: in tables.
     """
 

@@ -1,4 +1,4 @@
-"""What a demo found: scores of every arm and seed, their spread, paired differences, and how they are tabled."""
+"""Results of a demo: scores of every arm and seed, their spread, paired differences, and tables."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class ArmResult:
     """One arm, trained with one seed.
 
     Attributes:
-        arm: which one.
+        arm: the arm.
         seed: run.seed.
         epochs: passes over the training captions.
-        best_epoch: the one whose weights are scored, chosen on dev.
-        dev_rsum: their rsum on dev.
-        seconds: time of training, see `training_seconds`.
+        best_epoch: the epoch of the scored weights, selected on dev.
+        dev_rsum: rsum of these weights on dev.
+        seconds: training time, see `training_seconds`.
         scores: `METRICS` on test, in percent.
         recipe: hash of the recipe.
         signature: of the scores.
@@ -57,7 +57,7 @@ class ArmResult:
 
 @dataclass(frozen=True)
 class SeedDifference:
-    """Mean difference of two arms over seeds, each seed's pair trained alike but for what the arms differ in.
+    """Mean difference of two arms over seeds, where the runs of each pair have the same seed.
 
     Attributes:
         contrast: the arms.
@@ -89,14 +89,14 @@ class SeedDifference:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """Everything that a demo found.
+    """All results of a demo.
 
     Attributes:
         out: its folder.
         model: the host.
-        arms: what was compared.
+        arms: the compared arms.
         results: one per seed and arm.
-        versions: releases and machine.
+        versions: of the libraries, and the machine.
     """
 
     out: Path
@@ -141,8 +141,8 @@ class DemoResult:
             for contrast in contrasts(self.arms)
         ]
 
-    def places(self) -> list[tuple[str, str]]:
-        """What lies where, for a reader."""
+    def locations(self) -> list[tuple[str, str]]:
+        """Output paths, by what they contain."""
         return [
             ("data", f"{self.out / 'data'}"),
             ("checkpoints", f"{self.out / 'runs'}/ARM-SEED/best.ckpt"),
@@ -152,7 +152,7 @@ class DemoResult:
         ]
 
     def notes(self) -> list[str]:
-        """What a reader must know about the tables, one sentence each."""
+        """Remarks on the tables, one sentence each."""
         ours, plain = self.of(SELFALIGN)[0].epochs, self.of(EQUAL_TIME)[0].epochs
         seeds = len(self.seeds)
         return [
@@ -168,7 +168,7 @@ class DemoResult:
 
     @property
     def signature(self) -> str:
-        """What another person needs to get the same table; recipes are those of the first seed, arm by arm."""
+        """All that is needed to reproduce the table; recipes are those of the first seed, arm by arm."""
         first, last = self.seeds[0], self.seeds[-1]
         recipes = [result.recipe for arm in self.arms for result in self.of(arm) if result.seed == first]
         parts = [part for part in self.results[0].signature.split("|") if not part.startswith("model:")]
@@ -219,10 +219,10 @@ class DemoResult:
 
 
 def training_seconds(log: Path) -> float:
-    """Add up the time that a run spent on optimizer steps, from its metrics.jsonl.
+    """Total time of a run's optimizer steps, from its metrics.jsonl.
 
-    Reading batches and saving checkpoints are in it, validations are not. A run that was taken up again counts its
-    parts (its clock starts at zero each time); steps that were done twice count once.
+    It includes reading batches and saving checkpoints, and no validations. A resumed run counts its parts (the clock
+    restarts at zero each time); repeated steps count once.
 
     Args:
         log: metrics.jsonl of a run.

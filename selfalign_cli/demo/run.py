@@ -1,4 +1,4 @@
-"""The demo: make the data, then for every seed and arm train, export and score, and put it all together."""
+"""The demo: generate the data, train, export and score every arm with every seed, and compare."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ from selfalign_cli.training.trainer import TrainingView
 
 FIRST_SEED = 1024
 DEVICE = "cpu"
-"""Always: small models gain nothing from a GPU, and the same seed shall give the same numbers everywhere it can."""
+"""Always: small models gain nothing from a GPU, and the same seed should give the same numbers wherever possible."""
 
 
 class DemoView(Protocol):
-    """What shows a demo to a person; nothing below `cli` prints."""
+    """Displays the progress of a demo; only `cli` prints."""
 
     def stage(self, text: str) -> None:
-        """Something begins."""
+        """Announce a stage."""
 
     def counting(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        """Give a function to call with the number of items done since its last call."""
+        """Yield a function to call with the number of items done since its last call."""
 
     def training(self) -> AbstractContextManager[TrainingView]:
-        """Give a view of one training run."""
+        """Yield the view of one training run."""
 
 
 @dataclass(frozen=True)
 class Demo:
-    """What to run.
+    """Settings of a demo.
 
     Attributes:
-        out: folder of everything; one that holds the same demo is continued.
+        out: output folder; one with the same demo in it is continued.
         model: the host.
         train_images: pictures of the train split.
         epochs: epochs of the SelfAlign arm, the others in proportion; None for the shipped recipes as they are.
         seeds: number of model seeds.
-        ablations: also train SelfAlign with parts switched off.
+        ablations: also train SelfAlign with parts disabled.
     """
 
     out: Path
@@ -68,22 +68,22 @@ class Demo:
 
     @property
     def arms(self) -> tuple[Arm, ...]:
-        """What is compared, in the order of the tables."""
+        """The compared arms, in the order of the tables."""
         return (*ARMS, *ABLATIONS) if self.ablations else ARMS
 
 
 def run_demo(demo: Demo, view: DemoView) -> DemoResult:
-    """Run a demo, or what is left of it: arms that are trained already are only scored again.
+    """Run a demo, or the rest of it: arms that are trained already are only scored again.
 
     Args:
-        demo: what to run.
-        view: shows the progress.
+        demo: its settings.
+        view: displays the progress.
 
     Returns:
         Scores, times and differences; also written to `results/demo.json`.
 
     Raises:
-        SelfAlignError: the folder holds something else, the disk is full, or the run was interrupted.
+        SelfAlignError: the folder is used otherwise, the disk is full, or the run was interrupted.
     """
     claim_folder(demo.out, {"model": demo.model, "train_images": demo.train_images, "epochs": demo.epochs})
     world = make_world(demo.out / "data", model=demo.model, train_images=demo.train_images, view=view)
@@ -109,7 +109,7 @@ def run_demo(demo: Demo, view: DemoView) -> DemoResult:
 
 
 def _train(recipe: Recipe, view: DemoView) -> None:
-    """Train an arm, or what is left of it."""
+    """Train an arm, or resume its training."""
     folder = RunFolder(Path(recipe.run.dir))
     kept = folder.path / "recipe.yaml"
     if folder.last.exists() and kept.exists() and recipe_hash(load_recipe(kept)) != recipe_hash(recipe):
@@ -126,7 +126,7 @@ def _train(recipe: Recipe, view: DemoView) -> None:
 
 
 def _score(out: Path, arm: Arm, recipe: Recipe, world: World) -> ArmResult:
-    """Export the test split of a trained arm, and score what was exported."""
+    """Export the embeddings of a trained arm on the test split, and score them."""
     folder = RunFolder(Path(recipe.run.dir))
     name = folder.path.name
     embeddings, details = out / "embeddings" / f"{name}.h5", out / "results" / f"{name}.json"

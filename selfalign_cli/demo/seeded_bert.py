@@ -1,4 +1,4 @@
-"""A small BERT made on the spot: seeded random weights beside a tokenizer, in a folder like any other."""
+"""A small BERT with seeded random weights, in a folder beside its tokenizer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def write_seeded_bert(
 ) -> None:
     """Add the configuration and the weights of a small BERT to a folder that holds a WordPiece tokenizer.
 
-    Nothing is learnt: the weights are those BERT training starts from. They depend on the arguments and on the
+    The weights are the initial ones of training. They depend on the arguments and on the
     number of tokens alone.
 
     Args:

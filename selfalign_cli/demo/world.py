@@ -1,4 +1,4 @@
-"""What the arms of the demo share: scenes, feature file, and vocabulary or BERT folder, each made once."""
+"""The data of all arms: scenes, feature file, and vocabulary or BERT folder, each made once."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from selfalign_cli.errors import DataError
 from selfalign_cli.recipe.hosts import HOSTS
 
 DATA_SEED = 0
-"""Seed of the scenes; the seeds that vary are those of the models."""
+"""Seed of the scenes; only the seeds of the models vary."""
 
 SETTINGS = "settings.json"
 
 
 class WorldView(Protocol):
-    """What shows the making of data to a person."""
+    """Displays the progress of data generation."""
 
     def stage(self, text: str) -> None:
-        """Something begins, or is there already."""
+        """Announce a stage."""
 
     def counting(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        """Give a function to call with the number of items done since its last call."""
+        """Yield a function to call with the number of items done since its last call."""
 
 
 @dataclass(frozen=True)
 class World:
-    """Where the data are.
+    """Paths of the data.
 
     Attributes:
         scenes: pictures, captions, boxes, features as `selfalign make-scenes` writes them.
@@ -50,14 +50,14 @@ class World:
 
 
 def claim_folder(out: Path, settings: dict[str, object]) -> None:
-    """Begin a demo in a new folder, or make sure that the one in it is the same.
+    """Claim a new folder for a demo, or check that the demo in it is the same.
 
     Args:
         out: the folder.
-        settings: what a demo that is taken up again must share, JSON types.
+        settings: those that must be the same when a demo is continued, JSON types.
 
     Raises:
-        DataError: the folder holds something else, or a demo with other settings or of another release.
+        DataError: the folder is used otherwise, or by a demo with other settings or of another release.
     """
     path = out / SETTINGS
     settings = {"selfalign": __version__, **settings}
@@ -83,13 +83,13 @@ def claim_folder(out: Path, settings: dict[str, object]) -> None:
 
 
 def make_world(folder: Path, *, model: str, train_images: int, view: WorldView) -> World:
-    """Make what is not there yet. Every part appears under its name only when it is whole.
+    """Make the missing parts. Each appears under its name only once it is complete.
 
     Args:
-        folder: where to make it.
+        folder: output folder.
         model: the host, which decides between a vocabulary and a BERT folder.
         train_images: pictures of the train split.
-        view: shows the progress.
+        view: displays the progress.
 
     Raises:
         DataError: the folder cannot be written to.

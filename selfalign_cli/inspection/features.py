@@ -1,4 +1,4 @@
-"""Say what a feature file or a vocabulary holds, and what is wrong with it although it can be opened."""
+"""Describe a feature file or a vocabulary, and find faults that opening it does not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def inspect_feature_file(path: Path, *, quick: bool = False, progress: Progress 
 
     Args:
         path: the file.
-        quick: leave regions and texts unread; only what opening the file finds is found, and no ids are told.
+        quick: leave regions and texts unread; only faults found on opening are reported, and no ids.
         progress: shows how far the reading is.
 
     Returns:
@@ -66,7 +66,7 @@ def inspect_vocabulary(path: Path) -> dict[str, Any]:
     """Describe a vocabulary, ours or one of another program.
 
     Returns:
-        Sizes and settings, for JSON. A foreign file does not name its tokenizer: what is told is the default.
+        Sizes and settings, for JSON. A foreign file does not name its tokenizer: the default is reported.
 
     Raises:
         DataError: it is no vocabulary.
@@ -89,12 +89,12 @@ def inspect_vocabulary(path: Path) -> dict[str, Any]:
 
 
 def _expect_vocabulary(path: Path) -> None:
-    """Say of a file that is nothing of ours that it is nothing of ours, and not that it is bad JSON."""
+    """Report a file of another kind as such, not as bad JSON."""
     try:
         with open(path, "rb") as stream:
             start = stream.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
     except (OSError, ValueError):
-        return  # the reader of vocabularies says what is wrong
+        return  # the reader of vocabularies reports what is wrong
     if start and not start.startswith((b"{", PICKLE_MARK)):
         raise DataError(
             f"{path} is no feature file, vocabulary, checkpoint or embedding file (it starts with {start[:8]!r})",
@@ -105,16 +105,16 @@ def _expect_vocabulary(path: Path) -> None:
 def _describe_split(file: FeatureFile, split: str, *, ids: bool) -> dict[str, Any]:
     rows = file.facts.splits[split]
     counts = np.bincount(file.facts.caption_image, minlength=len(file))[rows.start : rows.stop]
-    told: dict[str, Any] = {
+    found: dict[str, Any] = {
         "images": len(rows),
         "captions": int(counts.sum()),
         "captions_per_image": _spread(counts),
     }
     if ids:
-        told["first_image_ids"] = file.image_ids[rows.start : rows.stop][:SHOWN_IDS]
+        found["first_image_ids"] = file.image_ids[rows.start : rows.stop][:SHOWN_IDS]
     if ids and file.caption_ids is not None and len(file.facts.caption_image):
-        told["first_caption_ids"] = [file.caption_ids[row] for row in file.split_captions(split)[:SHOWN_IDS]]
-    return told
+        found["first_caption_ids"] = [file.caption_ids[row] for row in file.split_captions(split)[:SHOWN_IDS]]
+    return found
 
 
 def _spread(counts: npt.NDArray[np.int64]) -> dict[str, float]:
@@ -122,7 +122,7 @@ def _spread(counts: npt.NDArray[np.int64]) -> dict[str, float]:
 
 
 def _feature_faults(file: FeatureFile, progress: Progress) -> list[str]:
-    """Hold every picture against the rules of conversion, and the whole against its hash."""
+    """Check every picture by the rules of conversion, and the whole against its hash."""
     faults: list[str] = []
     facts, dtype = file.facts, file.facts.features.dtype
     digest = ContentDigest(dtype, file.feature_dim)
@@ -145,6 +145,8 @@ def _feature_faults(file: FeatureFile, progress: Progress) -> list[str]:
                 advance(1)
     if len(faults) > SHOWN_FAULTS:
         faults = [*faults[:SHOWN_FAULTS], f"and {len(faults) - SHOWN_FAULTS} more"]
+    if file.origin is not None:
+        digest.add_extractor(file.origin.extractor)
     if digest.hexdigest() != file.content_hash:
         faults.append("the content does not match the content_hash: something was changed after the conversion")
     return faults
@@ -161,4 +163,6 @@ def _record(file: FeatureFile, split: str, row: int, captions: npt.NDArray[np.in
         boxes=file.boxes(row),
         size=None if size is None else (size[0], size[1]),
         file_name=None if file.file_names is None else file.file_names[row],
+        scores=file.scores(row),
+        labels=file.labels(row),
     )

@@ -1,4 +1,4 @@
-"""Say what a file of any kind holds, and its faults: checkpoints and embedding files here, the rest by `data`."""
+"""What a file of any kind holds, and its faults: checkpoints and embedding files here, the rest by `data`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EMBEDDING_NAMES = ("image", "image_views")
 
 
 def inspect_any(path: Path, *, quick: bool = False, progress: Progress = no_progress) -> dict[str, Any]:
-    """Describe a feature file, embedding file, checkpoint (ours or published) or vocabulary, told apart by content.
+    """Describe a feature file, embedding file, checkpoint or vocabulary, whichever the content shows it to be.
 
     Args:
         path: the file.
@@ -71,7 +71,7 @@ def _inspect_any_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def inspect_published(path: Path) -> dict[str, Any]:
-    """Describe a checkpoint of the published programs; whether it fits a vocabulary, `import-checkpoint` says.
+    """Describe a checkpoint of the published programs; `import-checkpoint` checks whether it fits a vocabulary.
 
     Raises:
         CheckpointError: it cannot be read as one.
@@ -121,14 +121,14 @@ def inspect_wordpieces(folder: Path) -> dict[str, Any]:
 
 
 def inspect_checkpoint(path: Path) -> dict[str, Any]:
-    """Describe a checkpoint, and hold its weights against the model that its recipe describes.
+    """Describe a checkpoint, and check its weights against the model that its recipe describes.
 
     Raises:
         CheckpointError: it cannot be read as a checkpoint.
     """
     checkpoint = load_checkpoint(path)
     recipe, data = checkpoint.recipe, checkpoint.data
-    tokens, parameters, faults = _held_against_its_model(checkpoint)
+    tokens, parameters, faults = _compared_with_its_model(checkpoint)
     return {
         "kind": "checkpoint",
         "path": str(path),
@@ -200,7 +200,7 @@ def shortened(faults: Sequence[str]) -> list[str]:
     return [*faults[:SHOWN_FAULTS], f"and {more} more"] if more > 0 else list(faults)
 
 
-def _held_against_its_model(checkpoint: Checkpoint) -> tuple[int | None, int, list[str]]:
+def _compared_with_its_model(checkpoint: Checkpoint) -> tuple[int | None, int, list[str]]:
     """Number of tokens, number of parameters, faults; the model is built without memory for its weights."""
     state = checkpoint.model
     try:
@@ -253,7 +253,7 @@ def _holds_embeddings(path: Path) -> bool:
         with h5py.File(path, "r") as file:
             return any(name in file for name in EMBEDDING_NAMES) and "features" not in file
     except LIBRARY_ERRORS:
-        return False  # the reader of feature files says what is wrong
+        return False  # the reader of feature files reports what is wrong
 
 
 def _starts_as_torch_or_zip(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""How far a result would move with other pictures: bootstrap intervals of one result, and of a paired difference.
+"""How much a result would vary with other pictures: bootstrap intervals of one result, and of a paired difference.
 
 Pictures are drawn with replacement, each with all its captions: the captions of one picture are not independent
 queries, so drawing them one by one would make the caption → picture intervals too narrow.
@@ -21,10 +21,10 @@ Array = npt.NDArray[np.float64]
 
 PER_DIRECTION = (*RECALLS, "mean_rank", "mrr")
 METRICS = (*(f"{direction}.{name}" for direction in DIRECTIONS for name in PER_DIRECTION), "rsum")
-"""What intervals are made for; recalls in percent, ranks 1-based."""
+"""The metrics with intervals; recalls in percent, ranks 1-based."""
 
 DRAWN_AT_ONCE = 1 << 22
-"""Picture numbers drawn at once (32 MiB)."""
+"""Random picture numbers per block (32 MiB)."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Difference:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves out zero."""
+        """Whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
 
@@ -59,10 +59,10 @@ def intervals(
     """Percentile bootstrap interval of every metric.
 
     Args:
-        ranks: of all queries; of folds, those pooled by `joined_ranks`, which gives no interval of the mean of folds.
-        resamples: how many draws of pictures.
-        seed: of the draws; the same seed gives the same intervals.
-        level: share of the draws inside.
+        ranks: of all queries; with folds, those of `merge_folds`, which pools them.
+        resamples: number of resamples.
+        seed: of the resampling; the same seed gives the same intervals.
+        level: coverage, e.g. 0.95.
 
     Returns:
         For each name of `METRICS`, lower and upper end.
@@ -74,20 +74,20 @@ def intervals(
 def paired_difference(
     first: Ranks, second: Ranks, *, resamples: int = 1000, seed: int = 0, level: float = 0.95
 ) -> list[Difference]:
-    """Second minus first over the same queries, every draw of pictures used for both.
+    """Second minus first over the same queries, with the same resamples of pictures for both.
 
-    What is common to both results - hard pictures, easy pictures - cancels within a draw, so the interval is narrower
-    than two separate ones.
+    What both results have in common - hard pictures, easy pictures - cancels within a resample, so the interval is
+    narrower than two separate ones.
 
     Args:
         first: ranks of one result.
         second: ranks of the other; `image_of_caption` must be the same.
-        resamples: how many draws of pictures.
-        seed: of the draws.
-        level: share of the draws inside.
+        resamples: number of resamples.
+        seed: of the resampling.
+        level: coverage, e.g. 0.95.
 
     Raises:
-        DataError: the two are about different queries.
+        DataError: the results are about different queries.
     """
     same = len(first.i2t_rank) == len(second.i2t_rank) and np.array_equal(
         first.image_of_caption.numpy(), second.image_of_caption.numpy()
@@ -120,18 +120,18 @@ class _Sums:
 
     Attributes:
         names: of the columns: `i2t.r1`, …, `i2t.queries` (how many queries there are), and likewise `t2i`.
-        table: (N, C), a row per picture; one table, so that all sums of many draws are one matrix product.
+        table: (N, C), a row per picture; one table, so that one matrix product gives all sums of many resamples.
     """
 
     names: tuple[str, ...]
     table: Array
 
     def whole(self) -> dict[str, Array]:
-        """Every metric, of all pictures, each counted once."""
+        """Every metric over all pictures."""
         return self._metrics(self.table.sum(axis=0))
 
     def drawn(self, resamples: int, seed: int) -> dict[str, Array]:
-        """(resamples,) values of every metric, of pictures drawn with replacement."""
+        """(resamples,) values of every metric over pictures drawn with replacement."""
         counts = _counts(len(self.table), resamples, seed)
         return self._metrics(np.concatenate([part @ self.table for part in counts]))
 
@@ -167,7 +167,7 @@ def _terms(ranks: Tensor) -> dict[str, Array]:
 
 
 def _counts(images: int, resamples: int, seed: int) -> Iterator[Array]:
-    """How often each picture is drawn: (some resamples, N) at a time, the same for the same arguments."""
+    """How often each picture is drawn: blocks of (resamples, N) that depend on the arguments alone."""
     generator = np.random.default_rng(seed)
     at_once = max(1, DRAWN_AT_ONCE // images)
     for start in range(0, resamples, at_once):

@@ -11,37 +11,37 @@ import torch
 from torch import Tensor
 
 SAMPLED_COORDINATES = 16
-"""Coordinates per tensor that are looked at in every row; only rows that agree in them are compared whole."""
+"""Coordinates per tensor that are compared in every row; only rows that agree in them are compared in full."""
 
 
 @dataclass(frozen=True)
 class Arrangement:
-    """The rows of one side in the order in which they are scored: copies stand together, each set multiplied once.
+    """The rows of one side in scoring order: copies are adjacent, and each set of copies is multiplied once.
 
     Attributes:
         distinct: (U,) int64, one row of each set of copies.
         rows: (N,) int64, all rows; a set of copies is a run.
-        place: (N,) int64, not decreasing: row `rows[k]` has the vector of row `distinct[place[k]]`.
+        index: (N,) int64, not decreasing: row `rows[k]` has the vector of row `distinct[index[k]]`.
     """
 
     distinct: Tensor
     rows: Tensor
-    place: Tensor
+    index: Tensor
 
     def members(self, start: int, stop: int) -> slice:
         """The positions in `rows` whose vector is one of `distinct[start:stop]`."""
-        first, last = torch.searchsorted(self.place, torch.tensor([start, stop]))
+        first, last = torch.searchsorted(self.index, torch.tensor([start, stop]))
         return slice(int(first), int(last))
 
     def positions(self) -> Tensor:
-        """(N,) int64, the inverse of `rows`: where row n stands."""
+        """(N,) int64, the inverse of `rows`: the position of row n in it."""
         inverse = torch.empty_like(self.rows)
         inverse[self.rows] = torch.arange(len(self.rows))
         return inverse
 
 
 def arrange(first_equal: Tensor, order: Tensor) -> Arrangement:
-    """Put rows in a wanted order, but copies beside the one of them that comes first.
+    """Put rows in the given order, with every copy right behind the first of its set.
 
     Args:
         first_equal: (N,) int64 from `first_equal_rows`.
@@ -51,8 +51,8 @@ def arrange(first_equal: Tensor, order: Tensor) -> Arrangement:
     wanted[order] = torch.arange(len(order))
     earliest = torch.full_like(order, len(order)).scatter_reduce(0, first_equal, wanted, "amin")
     rows = order[torch.argsort(earliest[first_equal[order]], stable=True)]
-    _, place, sizes = torch.unique_consecutive(first_equal[rows], return_inverse=True, return_counts=True)
-    return Arrangement(distinct=rows[sizes.cumsum(0) - sizes], rows=rows, place=place)
+    _, index, sizes = torch.unique_consecutive(first_equal[rows], return_inverse=True, return_counts=True)
+    return Arrangement(distinct=rows[sizes.cumsum(0) - sizes], rows=rows, index=index)
 
 
 def first_equal_rows(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:

@@ -24,16 +24,16 @@ LEAST_IMAGES = 64
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where each query finds what it looks for; 0 is the first place. All tensors on the CPU.
+    """The rank of what each query looks for, 0-based. All tensors on the CPU.
 
     Attributes:
         i2t_rank: (N,) int64, captions of other pictures that score at least the picture's best own caption.
         t2i_rank: (M,) int64, other pictures that score at least the caption's own.
-        i2t_top1: (N,) int64, caption in the first place: a wrong one when it ties with the best own.
-        t2i_top1: (M,) int64, picture in the first place, likewise.
+        i2t_top1: (N,) int64, the caption of rank 0: a wrong one when it ties with the best own.
+        t2i_top1: (M,) int64, the picture of rank 0, likewise.
         i2t_score: (N,) score of that caption.
         t2i_score: (M,) score of that picture.
-        image_of_caption: (M,) int64, the truth the ranks are about.
+        image_of_caption: (M,) int64, the ground truth.
     """
 
     i2t_rank: Tensor
@@ -59,7 +59,7 @@ def rank_vectors(
 ) -> Ranks:
     """Rank all captions for each picture and all pictures for each caption; ties count against the model.
 
-    Exact copies (equal rows in every model) are multiplied once and their score is handed to each of them, so a tie
+    Exact copies (equal rows in every model) are multiplied once and share their score, so a tie
     between copies holds by construction, whatever the order of additions inside a matrix product. A query's own
     score is read from the very product that its competitors are read from, or from a repetition of it.
 
@@ -79,7 +79,7 @@ def rank_vectors(
     Raises:
         DataError: a picture without captions, counts or widths that differ, values or scores that are not finite.
     """
-    return _swept(
+    return _ranks_of(
         sweep_of_vectors(
             models,
             image_of_caption,
@@ -104,16 +104,16 @@ def sweep_of_vectors(
     image_block: int | None,
     caption_block: int | None,
 ) -> Sweep:
-    """Check everything and lay out the pass over all scores; arguments and errors are those of `rank_vectors`."""
+    """Check the input and set up the pass over all scores; arguments and errors are those of `rank_vectors`."""
     counts = check_models(models, kind)
     truth = check_truth(image_of_caption, *counts)
-    shares = _normalised(weights, len(models))
+    normalised = _normalised(weights, len(models))
     width = sum(captions.pooled.shape[1] + captions.shared.shape[1] for _, captions in models)
     views = max(images.pooled.shape[1] for images, _ in models)
     sides = ([images for images, _ in models], [captions for _, captions in models])
     copies = [first_equal_rows([part for v in side for part in (v.pooled, v.shared)], dtype) for side in sides]
     return Sweep(
-        blocks=ScoreBlocks(models, shares, kind=kind, device=torch.device(device), dtype=dtype),
+        blocks=ScoreBlocks(models, normalised, kind=kind, device=torch.device(device), dtype=dtype),
         images=arrange(copies[0], torch.arange(counts[0])),
         captions=arrange(copies[1], torch.argsort(truth, stable=True)),
         image_of_caption=truth,
@@ -156,8 +156,8 @@ def check_truth(image_of_caption: Tensor, images: int, captions: int) -> Tensor:
     return truth
 
 
-def _swept(sweep: Sweep) -> Ranks:
-    """Sweep, and go from arranged numbers back to data-set rows."""
+def _ranks_of(sweep: Sweep) -> Ranks:
+    """Run the sweep, and map positions back to data-set rows."""
     own, kept = own_scores(sweep)
     truth = sweep.image_of_caption
     count = len(sweep.images.rows)
@@ -167,15 +167,15 @@ def _swept(sweep: Sweep) -> Ranks:
     first_best = torch.full((count,), len(truth)).scatter_reduce(
         0, truth[is_best], is_best.nonzero().squeeze(1), "amin"
     )
-    i2t_rank, i2t_top1, i2t_score = _placed(of_images, sweep.images, sweep.captions, first_best)
-    t2i_rank, t2i_top1, t2i_score = _placed(of_captions, sweep.captions, sweep.images, truth)
+    i2t_rank, i2t_top1, i2t_score = _in_data_order(of_images, sweep.images, sweep.captions, first_best)
+    t2i_rank, t2i_top1, t2i_score = _in_data_order(of_captions, sweep.captions, sweep.images, truth)
     return Ranks(i2t_rank, t2i_rank, i2t_top1, t2i_top1, i2t_score, t2i_score, truth)
 
 
-def _placed(
+def _in_data_order(
     tally: Tally, queries: Arrangement, candidates: Arrangement, right: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rank, first place and its score in data-set order; `right` is each query's best right candidate."""
+    """Rank, top candidate and its score in data-set order; `right` is each query's best right candidate."""
     rank, best, candidate, own = (
         torch.empty_like(part, device="cpu").index_copy_(0, queries.rows, part.cpu())
         for part in (tally.count, tally.best, tally.candidate, tally.own)

@@ -18,8 +18,8 @@ from selfalign_cli.metrics.score_blocks import Model, check_models
 from selfalign_cli.similarity import Similarity
 
 Scores = dict[str, float]
-"""One direction of a retrieval result, by name: `r1`, `r5`, … (percent of queries that find what they look for among
-the first K, K from `CUTOFFS`), `median_rank` (rounded down) and `mean_rank`, both 1-based, and `mrr`, the mean of
+"""One direction of a retrieval result, by name: `r1`, `r5`, … (percent of queries whose target is among the first K,
+K from `CUTOFFS`), `median_rank` (rounded down) and `mean_rank`, both 1-based, and `mrr`, the mean of
 1 / (1-based rank), between 0 and 1."""
 
 
@@ -129,8 +129,8 @@ def cut_folds(image_of_caption: Tensor, images: int, folds: int) -> list[Fold]:
     return cut
 
 
-def joined_ranks(folds: Sequence[Fold], ranks: Sequence[Ranks]) -> Ranks:
-    """Put the ranks of all folds back in data-set order; ranks stay those within the fold, rows become global.
+def merge_folds(folds: Sequence[Fold], ranks: Sequence[Ranks]) -> Ranks:
+    """Concatenate the ranks of all folds, in data-set order; ranks stay those within the fold, rows become global.
 
     Args:
         folds: from `cut_folds`.

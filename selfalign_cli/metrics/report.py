@@ -1,4 +1,4 @@
-"""A retrieval result: its numbers, what another person needs to get them again, and how it is written down."""
+"""A retrieval result: its numbers, the signature by which they can be reproduced, its document and its table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from selfalign_cli import __version__
 from selfalign_cli.metrics.bootstrap import intervals
 from selfalign_cli.metrics.cutoffs import RECALL_TITLES, RECALLS
 from selfalign_cli.metrics.ranks import Ranks
-from selfalign_cli.metrics.recall import Fold, Scores, direction_scores, joined_ranks, mean_scores, rsum
+from selfalign_cli.metrics.recall import Fold, Scores, direction_scores, mean_scores, merge_folds, rsum
 
 HEADER = ("", *RECALL_TITLES, "median", "mean", "MRR")
 
@@ -26,10 +26,10 @@ class FoldScores:
 
 @dataclass(frozen=True)
 class RetrievalReport:
-    """What `selfalign eval` found.
+    """The result of `selfalign eval`.
 
     Attributes:
-        split: what was scored.
+        split: name of the split.
         images: number of pictures, over all folds.
         captions: number of captions, over all folds.
         folds: number of folds; with several, the numbers are means over them.
@@ -37,12 +37,12 @@ class RetrievalReport:
         t2i: for a caption, find its picture.
         rsum: sum of six recalls, see `recall.rsum`.
         signature: from `signature_of`.
-        checkpoints: the files scored, several for an ensemble.
+        checkpoints: paths of the scored files, several for an ensemble.
         per_fold: the numbers of each fold.
-        intervals: 95 % bootstrap interval per metric name (`metrics.bootstrap.METRICS`), pictures drawn.
+        intervals: 95 % bootstrap interval over pictures per metric name (`metrics.bootstrap.METRICS`).
         ranks: of every query, in data-set order.
         queries: hash of the queries, or None; equal for results that may be compared.
-        eccv: per metric of ECCV Caption and CxC, percent per direction; None when it was not asked for.
+        eccv: per metric of ECCV Caption and CxC, percent per direction; None unless requested.
     """
 
     split: str
@@ -120,9 +120,9 @@ def make_report(
     Args:
         folds: from `rank_folds`.
         ranks: from `rank_folds`.
-        split: what was scored.
+        split: name of the split.
         signature: from `signature_of`.
-        checkpoints: the files scored.
+        checkpoints: paths of the scored files.
         queries: from `query_hash`.
         resamples: draws behind the intervals.
     """
@@ -131,7 +131,7 @@ def make_report(
         i2t, t2i = direction_scores(part.i2t_rank), direction_scores(part.t2i_rank)
         scores.append(FoldScores(i2t, t2i, rsum(i2t, t2i)))
     i2t, t2i = mean_scores([fold.i2t for fold in scores]), mean_scores([fold.t2i for fold in scores])
-    whole = joined_ranks(folds, ranks)
+    whole = merge_folds(folds, ranks)
     return RetrievalReport(
         split=split,
         images=len(whole.i2t_rank),
@@ -163,18 +163,18 @@ def signature_of(
     data: str | None = None,
     batch: int | str | None = None,
 ) -> str:
-    """What another person needs to get the same number, after sacreBLEU.
+    """All that is needed to reproduce a number, in the manner of sacreBLEU.
 
     Args:
-        split: what was scored.
+        split: name of the split.
         images: number of pictures.
         captions: number of captions.
         folds: number of folds.
         similarity: "dot" or "order".
-        weights: of an ensemble whose members do not count alike, e.g. "2,1".
+        weights: of an ensemble, if unequal, e.g. "2,1".
         compat: "corrected" or "published"; None for embeddings of unknown origin, as the next two.
-        recipe: short hash of the recipe; those of an ensemble joined by "+".
-        model: short hash of the weights, or of vectors of unknown origin; all those of an ensemble joined by "+".
+        recipe: short hash of the recipe; of an ensemble, those of its members with "+" in between.
+        model: short hash of the weights, or of vectors of unknown origin; of an ensemble likewise.
         data: short hash of the data.
         batch: batch size of the encoder, where results depend on it ("published").
 
@@ -200,7 +200,7 @@ def signature_of(
 
 
 def query_hash(image_ids: Sequence[str], caption_texts: Sequence[str], image_of_caption: Sequence[int]) -> str:
-    """Twelve digits that tell whether two results are about the same queries in the same order."""
+    """Twelve hex digits, equal for results about the same queries in the same order."""
     digest = hashlib.sha256()
     for part in (image_ids, caption_texts, [str(row) for row in image_of_caption]):
         digest.update(f"{len(part)}\n".encode())

@@ -13,10 +13,10 @@ from selfalign_cli.errors import DataError
 from selfalign_cli.similarity import Similarity, similarity
 
 Model = tuple[RetrievalVectors, RetrievalVectors]
-"""What one model makes of a data set: picture vectors, caption vectors."""
+"""Picture vectors and caption vectors of one model."""
 
 FINITE_CHUNK = 1024
-"""Rows looked at together for values that are not finite."""
+"""Rows checked together for values that are not finite."""
 
 
 class ScoreBlocks:
@@ -63,7 +63,7 @@ class ScoreBlocks:
 
 
 class _Side:
-    """The pictures or the captions of one model, brought block by block to where they are multiplied.
+    """The pictures or the captions of one model, moved block by block to the device that multiplies them.
 
     Args:
         vectors: all of them.
@@ -81,7 +81,7 @@ class _Side:
         self.memory = torch.empty(0, device=device, dtype=dtype)
 
     def block(self, rows: Tensor) -> RetrievalVectors:
-        """Some rows. Concatenated ones lie in memory that the next block takes: fresh pages would cost more."""
+        """Some rows. Concatenated ones reuse the memory of the block before: fresh pages would cost more."""
         pooled, shared = (
             _some(part, rows).to(device=self.device, dtype=self.dtype)
             for part in (self.vectors.pooled, self.vectors.shared)
@@ -135,11 +135,11 @@ def check_models(models: Sequence[Model], kind: Similarity) -> tuple[int, int]:
 
 
 def require_finite(vectors: RetrievalVectors, what: str) -> None:
-    """Look for NaN and infinity.
+    """Raise if there is a NaN or an infinity.
 
     Args:
         vectors: of one side.
-        what: they are, for the message.
+        what: name of these vectors, for the message.
 
     Raises:
         DataError: naming the first row with such a value.

@@ -1,4 +1,4 @@
-"""How far a result moves with the seed: Student-t intervals of the mean of a few repetitions."""
+"""How much a result varies with the seed: Student-t intervals of the mean over a few seeds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def student_interval(values: Sequence[float], *, level: float = 0.95) -> tuple[f
 
     Args:
         values: one value per seed, at least two.
-        level: probability that the interval holds the mean, for normal values.
+        level: probability that the interval contains the mean, for normal values.
     """
     half = student_quantile(len(values) - 1, level=level) * stdev(values) / math.sqrt(len(values))
     return fmean(values) - half, fmean(values) + half
@@ -28,7 +28,7 @@ def student_quantile(freedom: int, *, level: float = 0.95) -> float:
         level: between 0 and 1.
     """
     low, high = 0.0, math.pi / 2
-    for _ in range(80):  # halve the angle until it is exact
+    for _ in range(80):  # bisection, to the last bit
         middle = (low + high) / 2
         low, high = (middle, high) if _central_probability(middle, freedom) < level else (low, middle)
     return math.sqrt(freedom) * math.tan(low)

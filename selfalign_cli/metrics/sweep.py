@@ -1,4 +1,4 @@
-"""One pass over all scores, block by block: what does each query's own score, and its best wrong one, amount to?"""
+"""One pass over all scores, block by block: each query's score with its own candidate, and its best wrong one."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from selfalign_cli.metrics.copies import Arrangement
 from selfalign_cli.metrics.score_blocks import ScoreBlocks
 
 KEPT_BYTES = 128 << 20
-"""Memory for blocks with own pairs, so that a small matrix is multiplied once; a large one has few such blocks."""
+"""Memory for blocks that contain own pairs: a small matrix is multiplied once, and a large one has few such blocks."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is swept and in which steps.
+    """A pass over the scores of all pictures with all captions, and the blocks it is done in.
 
     Attributes:
-        blocks: gives the scores of some pictures with some captions.
-        images: the pictures, copies together.
-        captions: the captions, best in the order of their pictures: then few blocks hold own pairs.
+        blocks: the scores.
+        images: the pictures, copies adjacent.
+        captions: the captions, best in the order of their pictures, so that few blocks contain own pairs.
         image_of_caption: (M,) int64.
         image_block: distinct pictures scored at once.
         caption_block: distinct captions scored at once.
@@ -43,7 +43,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Tally:
-    """What one direction has met so far, per query; queries and candidates are numbered as arranged.
+    """Running counts of one direction, per query; queries and candidates are numbered by their positions in `rows`.
 
     Attributes:
         own: (n,) score to reach.
@@ -59,7 +59,6 @@ class Tally:
 
     @classmethod
     def start(cls, own: Tensor) -> Tally:
-        """Nothing met yet."""
         count = torch.zeros(len(own), dtype=torch.int64, device=own.device)
         return cls(own, count, torch.full_like(own, -torch.inf), torch.full_like(count, -1))
 
@@ -70,7 +69,7 @@ class Tally:
             queries: which queries.
             first: number of the first candidate of the block.
             scores: (queries, candidates), -inf where the candidate is right.
-            reached: scratch memory of the same shape; as numbers, not as truth values, it is summed by one product.
+            reached: scratch memory of the same shape and dtype; numbers, unlike bools, are summed by one product.
         """
         own, record = self.own[queries], self.best[queries]
         torch.ge(scores, own.unsqueeze(1), out=reached)
@@ -83,7 +82,7 @@ class Tally:
 
 
 def own_scores(sweep: Sweep) -> tuple[Tensor, dict[tuple[int, int], Tensor]]:
-    """Score every caption with its own picture, from the blocks in which these pairs stand.
+    """Score every caption with its own picture, from the blocks that contain these pairs.
 
     Returns:
         (M,) scores, captions in data-set order, and the blocks kept for `compare`, by (picture, caption) block number.
@@ -93,21 +92,21 @@ def own_scores(sweep: Sweep) -> tuple[Tensor, dict[tuple[int, int], Tensor]]:
     """
     captions = sweep.captions
     own = torch.empty(len(captions.rows), dtype=sweep.dtype, device=sweep.device)
-    image_place = sweep.images.place[sweep.images.positions()[sweep.image_of_caption[captions.rows]]]
+    image_position = sweep.images.index[sweep.images.positions()[sweep.image_of_caption[captions.rows]]]
     kept: dict[tuple[int, int], Tensor] = {}
-    room = KEPT_BYTES
+    budget = KEPT_BYTES
     for number, start in enumerate(range(0, len(captions.distinct), sweep.caption_block)):
         sweep.blocks.load_captions(captions.distinct[start : start + sweep.caption_block])
         span = captions.members(start, start + sweep.caption_block)
-        rows, columns = image_place[span], captions.place[span] - start
+        rows, columns = image_position[span], captions.index[span] - start
         block_of_pair = rows // sweep.image_block
         for image_number in sorted(set(block_of_pair.tolist())):
             first = image_number * sweep.image_block
             scores = sweep.blocks.score(sweep.images.distinct[first : first + sweep.image_block])
             pairs = (block_of_pair == image_number).nonzero().squeeze(1)
             own[captions.rows[span][pairs]] = scores[rows[pairs] - first, columns[pairs]]
-            room -= scores.numel() * scores.element_size()
-            if room >= 0:
+            budget -= scores.numel() * scores.element_size()
+            if budget >= 0:
                 kept[image_number, number] = scores
     if not torch.isfinite(own).all():
         faulty = int((~torch.isfinite(own)).nonzero()[0])
@@ -116,23 +115,23 @@ def own_scores(sweep: Sweep) -> tuple[Tensor, dict[tuple[int, int], Tensor]]:
 
 
 def compare(sweep: Sweep, own: Tensor, best_own: Tensor, kept: dict[tuple[int, int], Tensor]) -> tuple[Tally, Tally]:
-    """Hold all wrong pairs against the right ones.
+    """Compare the scores of all wrong pairs with those of the right ones.
 
     Args:
-        sweep: what is swept.
+        sweep: the pass.
         own: (M,) score of each caption with its picture.
         best_own: (N,) the largest of these per picture.
         kept: blocks that `own_scores` has computed already; emptied.
 
     Returns:
-        The pictures' tally and the captions' tally, both numbered as arranged.
+        The pictures' tally and the captions' tally, numbered by position.
 
     Raises:
         DataError: a score is not a number.
     """
     images, captions = sweep.images, sweep.captions
     of_images, of_captions = Tally.start(best_own[images.rows]), Tally.start(own[captions.rows])
-    right = images.positions()[sweep.image_of_caption[captions.rows]]  # (M,) where each caption's picture stands
+    right = images.positions()[sweep.image_of_caption[captions.rows]]  # (M,) position of each caption's picture
     scratch = torch.empty(sweep.image_block * sweep.caption_block, dtype=sweep.dtype, device=sweep.device)
     for number, start in enumerate(range(0, len(captions.distinct), sweep.caption_block)):
         sweep.blocks.load_captions(captions.distinct[start : start + sweep.caption_block])
@@ -154,16 +153,17 @@ def compare(sweep: Sweep, own: Tensor, best_own: Tensor, kept: dict[tuple[int, i
 
 
 def spread(sweep: Sweep, block: Tensor, first: int, start: int) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Hand the scores of distinct rows to all their copies, in pieces no larger than a block.
+    """Copy the scores of distinct rows to all their copies, in pieces no larger than a block.
 
     Args:
-        sweep: what is swept.
-        block: scores of `images.distinct[first:]` with `captions.distinct[start:]`, as far as they go.
-        first: see above.
-        start: see above.
+        sweep: the pass.
+        block: (p, q) scores of the pictures `images.distinct[first : first + p]` with the captions
+            `captions.distinct[start : start + q]`.
+        first: number of the first picture.
+        start: number of the first caption.
 
     Yields:
-        Positions of pictures, positions of captions, their scores; not shared with another piece.
+        Positions of pictures, positions of captions, their scores, which may be overwritten.
     """
     rows = sweep.images.members(first, first + len(block))
     columns = sweep.captions.members(start, start + block.shape[1])
@@ -171,9 +171,9 @@ def spread(sweep: Sweep, block: Tensor, first: int, start: int) -> Iterator[tupl
         yield rows, columns, block
         return
     for some_rows in _pieces(rows, sweep.image_block):
-        some = block.index_select(0, (sweep.images.place[some_rows] - first).to(block.device))
+        some = block.index_select(0, (sweep.images.index[some_rows] - first).to(block.device))
         for some_columns in _pieces(columns, sweep.caption_block):
-            piece = some.index_select(1, (sweep.captions.place[some_columns] - start).to(block.device))
+            piece = some.index_select(1, (sweep.captions.index[some_columns] - start).to(block.device))
             yield some_rows, some_columns, piece
 
 

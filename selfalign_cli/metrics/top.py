@@ -30,8 +30,8 @@ def top_vectors(
 ) -> tuple[Top, Top]:
     """Find the `depth` best captions of each picture, and the `depth` best pictures of each caption.
 
-    Scores are read from the same products as the ranks of `rank_vectors`. Where more candidates share the last score
-    than there is room for, those that stand first are kept, whatever the block sizes.
+    Scores are read from the same products as the ranks of `rank_vectors`. Where more candidates have the last score
+    than are kept, those with the lowest positions are kept, whatever the block sizes.
 
     Args:
         models: see `rank_vectors`, as the arguments below.
@@ -45,7 +45,7 @@ def top_vectors(
         caption_block: distinct captions scored at once; None chooses.
 
     Returns:
-        The pictures' captions, the captions' pictures; a wrong candidate stands before a right one of equal score.
+        The pictures' captions, the captions' pictures; of equal scores, wrong candidates are ranked first.
         Memory grows with `depth`, not with the number of scores.
 
     Raises:

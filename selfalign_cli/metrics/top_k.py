@@ -42,7 +42,7 @@ class Top:
 
 
 class RunningTop:
-    """The best candidates that some queries have met so far.
+    """The best candidates of some queries so far.
 
     Args:
         queries: how many.
@@ -61,11 +61,11 @@ class RunningTop:
         self.candidates = torch.zeros((queries, depth), dtype=torch.int64, device=device)
 
     def add(self, queries: slice, candidates: Tensor, scores: Tensor) -> None:
-        """Let more candidates compete with those that are kept.
+        """Keep the best of more candidates and of those that are kept already.
 
         Args:
-            queries: the n queries that meet them.
-            candidates: (m,), or (n, m) where each query meets others.
+            queries: n queries.
+            candidates: (m,), or (n, m) where they differ between queries.
             scores: (n, m).
         """
         pool = torch.cat([self.scores[queries], scores], dim=1)
@@ -98,7 +98,7 @@ def top_k(
 
     The search is exact. The score of a pair is summed in float64 from its two vectors alone and rounded to float32, so
     it does not depend on the other queries, the rest of the gallery, the size of blocks or the device. Equal scores
-    stand in the order of the gallery. To find the pairs worth that sum, the gallery is scored block by block in
+    are ranked in the order of the gallery. To find the pairs worth that sum, the gallery is scored block by block in
     float32; what cannot be among the best, given the largest possible rounding error, is left out.
 
     Args:
@@ -192,7 +192,7 @@ def _slack(
 
     With n = D + C terms and unit roundoff u, a sum of products is off by at most n·u/(1 - n·u) · ‖q‖·‖g‖ (Higham,
     Accuracy and Stability of Numerical Algorithms, 3.1), the order measure by as much of ‖q‖ + ‖g‖; a few terms more
-    stand for the roundings in between.
+    cover the roundings in between.
     """
     longest = of_part.max()
     if not lengths.max() * longest < LARGEST_SCORE:  # NaN too

@@ -2,7 +2,7 @@
 
 Such a file (`*.pth.tar`, never a tar archive) holds a dict: `model`, a list of the state dicts of image encoder, text
 encoder and, with SelfAlign, prototypes; `opt`, an `argparse.Namespace`; `epoch`, `Eiters` and `best_rsum`. It is a zip
-archive, or, from before torch 1.6, five pickles and the raw numbers behind them; those of Python 2 name the storage
+archive, or, from before torch 1.6, five pickles followed by the raw numbers; those of Python 2 name the storage
 location `cuda:0`.
 """
 
@@ -30,7 +30,7 @@ from selfalign_cli.errors import CheckpointError
 State = dict[str, Tensor]
 NAMESPACE = "argparse.Namespace"
 OLD_FILE_PICKLES = 5  # magic number, version, machine, content, keys
-# What every checkpoint asks for, whoever wrote it; anything else in a refused file is worth naming.
+# What every checkpoint refers to; anything else in a refused file is worth naming.
 _USUAL = re.compile(r"torch(\..+)?|collections\.OrderedDict|_codecs\.encode")
 _REFUSED = re.compile(r"GLOBAL (\S+) ")
 
@@ -73,8 +73,8 @@ def read_published_checkpoint(path: Path) -> PublishedCheckpoint:
     """Read a checkpoint of the published programs to CPU memory.
 
     Raises:
-        CheckpointError: the file is missing, damaged, of another kind, or asks for anything but tensors,
-            `argparse.Namespace` and numbers of numpy; what it asks for is named.
+        CheckpointError: the file is missing, damaged, of another kind, or refers to anything but tensors,
+            `argparse.Namespace` and numbers of numpy; what it refers to is named.
     """
     content = _load(path)
     if not isinstance(content, dict):
@@ -134,12 +134,12 @@ def _load(path: Path) -> object:
                 f"{NAMESPACE}. It was refused, and nothing of it was run",
                 "do not open this file with other programs unless you trust whoever made it",
             ) from fault
-        # The words of torch and pickle are for those who wrote the file, and advise to run what it holds.
+        # The messages of torch and pickle advise to run what the file holds.
         raise CheckpointError(f"{path} is damaged or not a checkpoint", _EXPECTED) from fault
 
 
 def _expect_checksums(path: Path) -> None:
-    """Hold a zip archive against its checksums, which torch itself does not look at; older files have none."""
+    """Check a zip archive against its checksums, which torch itself ignores; older files have none."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             fault = fault_of_archive(archive)
@@ -155,14 +155,14 @@ def _load_weights_only(path: Path, **extra: Any) -> object:
 
 
 def _refused_names(path: Path, fault: Exception) -> list[str]:
-    """What a refused file asks for, apart from what every checkpoint does. The rest of a name cut short is no name."""
+    """What a refused file refers to and other checkpoints do not. The rest of a name cut short is no name."""
     known, found = {NAMESPACE, *NUMPY_SCALARS}, dict.fromkeys(_names_in_file(path))
     names = [name for name in found if name not in known and not _USUAL.fullmatch(name)]
     return names or [name for name in _REFUSED.findall(str(fault))[:1] if name in found]
 
 
 def _names_in_file(path: Path) -> Iterator[str]:
-    """Yield what the pickles of a checkpoint file ask for, without loading them."""
+    """Yield what the pickles of a checkpoint file refer to, without loading them."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -173,7 +173,7 @@ def _names_in_file(path: Path) -> Iterator[str]:
         with open(path, "rb") as stream:
             for _ in range(OLD_FILE_PICKLES):
                 yield from names_in_pickle(stream)
-    except Exception:  # the archive is damaged too; the names found before are worth telling
+    except Exception:  # the archive is damaged too; the names found so far are worth naming
         return
 
 

@@ -1,6 +1,6 @@
-"""`selfalign import-checkpoint`: a checkpoint of the published programs becomes one that `eval` and export take.
+"""`selfalign import-checkpoint`: a checkpoint of the published programs becomes one for `eval` and export.
 
-What the old file does not hold is brought along: the vocabulary of VSRN, or BERT's configuration and pieces for
+What the old file does not hold is added: the vocabulary of VSRN, or BERT's configuration and pieces for
 CAMERA. The new checkpoint says `compat: published`, so its scores are those of the published script at the same batch
 size.
 """
@@ -30,12 +30,12 @@ from selfalign_cli.recipe.schema import Recipe
 
 @dataclass(frozen=True)
 class ImportSources:
-    """What is needed beside the old checkpoint.
+    """What is needed in addition to the old checkpoint.
 
     Attributes:
         vocab: vocabulary file of the run; VSRN needs it.
         bert: BERT folder (configuration and vocab.txt; weights are not read); CAMERA needs it.
-        tokenizer, lowercase: how captions are read; None for what the vocabulary says, or treebank and ascii.
+        tokenizer, lowercase: how captions are read; None for what the vocabulary records, or treebank and ascii.
         data: feature file that the new checkpoint names; None for none.
     """
 
@@ -87,7 +87,7 @@ def import_checkpoint(source: Path, out: Path, sources: ImportSources, *, overwr
         overwrite: replace a file that is there.
 
     Raises:
-        CheckpointError: the file is damaged, of another kind, asks for foreign Python objects, or its weights do not
+        CheckpointError: the file is damaged, of another kind, refers to foreign Python objects, or its weights do not
             fit its options or the vocabulary.
         DataError: vocabulary, BERT folder or feature file are missing or faulty, or `out` exists.
     """
@@ -190,7 +190,7 @@ def _pieces(published: PublishedCheckpoint, sources: ImportSources) -> _Language
         )
     if not published.options.get("do_lower_case", True):
         raise CheckpointError(f"{published.path} was trained on cased captions, which the published programs never do")
-    # Only here: BERT brings transformers along, which takes seconds to import.
+    # Imported here: transformers takes seconds to import.
     from selfalign_cli.published.bert import read_bert_folder
 
     vectors = tensor_size(published, "text", "bert.embeddings.word_embeddings.weight", axis=0)
@@ -198,7 +198,7 @@ def _pieces(published: PublishedCheckpoint, sources: ImportSources) -> _Language
 
 
 def _data_of(path: Path | None, recipe: Recipe, width: int, captions: CaptionEncoder) -> dict[str, Any]:
-    """What the checkpoint says about its features; texts are empty when no file was named."""
+    """What the checkpoint records about its features; texts are empty when no file was named."""
     file = None if path is None else open_features(path, feature_dim=width, boxes=needs_boxes(recipe))
     return {
         "features": "" if file is None else str(file.path.resolve()),

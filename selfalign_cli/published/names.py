@@ -32,7 +32,7 @@ VSRN_TEXT: Rules = (("embed", "embed"), ("local_fc", "word_map"), ("rnn", "gru")
 
 
 def _gated_attention(layers: int = 4) -> Rules:
-    """Rules of CAMERA's attention, for as many layers as anybody used."""
+    """Rules of CAMERA's attention, for as many layers as were ever used."""
     parts = (
         ("linears.0", "query"),
         ("linears.1", "key"),

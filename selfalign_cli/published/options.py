@@ -1,4 +1,4 @@
-"""The options of the published programs (their `argparse.Namespace`), said as a recipe with `compat: published`."""
+"""The options of the published programs (their `argparse.Namespace`) as a recipe with `compat: published`."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def recipe_from_published(
         options: name to value, as in the `opt` of a published checkpoint.
         selfalign: whether the checkpoint has the SelfAlign parts.
         captioner: build the caption generator too (training only; published checkpoints do not hold it).
-        attention_layers: CAMERA's, which the published options do not say.
-        tokenizer, lowercase: how VSRN's captions are read, which they do not say either.
+        attention_layers: CAMERA's, which is not among the published options.
+        tokenizer, lowercase: how VSRN's captions are read, which are not among them either.
         features, run: paths for the recipe.
 
     Raises:

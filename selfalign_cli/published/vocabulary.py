@@ -41,11 +41,11 @@ def read_foreign_vocabulary(
 
     Args:
         path: JSON with string ids, or a pickle of protocol 2 or later by Python 2 or 3.
-        tokenizer: how captions are split, which the file does not say (`tokens.tokenize`).
-        lowercase: how captions are lower-cased, which the file does not say either.
+        tokenizer: how captions are split (`tokens.tokenize`), which the file does not record.
+        lowercase: how captions are lower-cased, which it does not record either.
 
     Raises:
-        DataError: the file is missing, damaged, asks for another class, or its ids have gaps, occur twice or
+        DataError: the file is missing, damaged, refers to another class, or its ids have gaps, occur twice or
             contradict each other.
     """
     content = read_bytes(path)
@@ -63,7 +63,7 @@ def read_vocabulary(path: Path, *, tokenizer: str | None = None, lowercase: str 
 
     Args:
         path: the file.
-        tokenizer: how captions are split; None for what the file says, or the default for foreign files.
+        tokenizer: how captions are split; None for what the file records, or the default for foreign files.
         lowercase: how captions are lower-cased; None likewise.
 
     Raises:
@@ -78,7 +78,7 @@ def read_vocabulary(path: Path, *, tokenizer: str | None = None, lowercase: str 
 
 
 class _PickledVocabulary:
-    """Stands in for class `Vocabulary`: keeps what the file says, and does nothing."""
+    """Stands in for class `Vocabulary`: keeps the fields, and does nothing."""
 
     __slots__ = ("fields",)
 
@@ -107,7 +107,7 @@ def _from_json(content: bytes, path: Path) -> Mapping[str, Any]:
 
 
 def _words_in_order(fields: Mapping[str, Any], *, text_ids: bool) -> tuple[str, ...]:
-    """Words by id, once both tables are shown to agree and to leave no id out."""
+    """Words by id; both tables must agree, and leave no id out."""
     ids, words = fields.get("word2idx"), fields.get("idx2word")
     if not isinstance(ids, dict) or not isinstance(words, dict):
         has = ", ".join(str(name) for name in list(fields)[:10]) or "nothing"

@@ -31,7 +31,7 @@ def tensor_size(published: PublishedCheckpoint, side: str, name: str, *, axis: i
     """Length of one axis of a matrix.
 
     Raises:
-        CheckpointError: there is no such matrix, so that nothing can be said about the model.
+        CheckpointError: there is no such matrix, so that the model is unknown.
     """
     found = _state(published, side).get(name)
     if found is None or found.dim() != 2:
@@ -48,7 +48,7 @@ def fit_weights(
     Args:
         published: the checkpoint.
         own: state of our model; only names, shapes and types are read, so it may be on the meta device.
-        prototypes: how many the options say.
+        prototypes: their number by the options.
 
     Returns:
         The state of our model, and what the user should know about it.
@@ -99,7 +99,7 @@ def _belongs(name: str, side: str) -> bool:
 
 
 def _without_old_names(state: State) -> tuple[State, list[str]]:
-    """BERT's weights under today's names; also the names that stand for a weight a second time."""
+    """BERT's weights under today's names; also the names of weights that are there under both."""
     renamed: State = {}
     doubled = []
     for name, value in state.items():
@@ -122,7 +122,7 @@ def _todays_bert_name(name: str) -> str:
 
 
 def _fill_harmless(renamed: State, expected: Mapping[str, Tensor]) -> list[str]:
-    """Put zeros where a weight that no result depends on is missing; say so where it is more than a counter."""
+    """Fill in zeros for missing weights that no result depends on; note those that are more than a counter."""
     unread = tuple(f"text.bert.{part}" for part in UNREAD)
     notes = []
     for name, value in expected.items():
@@ -134,7 +134,7 @@ def _fill_harmless(renamed: State, expected: Mapping[str, Tensor]) -> list[str]:
 
 
 def _misfits(renamed: State, expected: Mapping[str, Tensor], back: names.Rules) -> Iterator[str]:
-    """Say what is wrong with the weights of one side, under published names."""
+    """Yield what is wrong with the weights of one side, under published names."""
     for name, value in expected.items():
         if name not in renamed:
             yield f"missing weight {names.rename(name, back)}"
@@ -153,7 +153,7 @@ def _misfits(renamed: State, expected: Mapping[str, Tensor], back: names.Rules) 
 
 
 def _prototype_faults(published: PublishedCheckpoint, own: Mapping[str, Tensor], prototypes: int) -> Iterator[str]:
-    """Check the prototypes too, though only training reads them: a file that lacks them is not what it says."""
+    """Check the prototypes too, though only training reads them: a file that lacks them is not whole."""
     if not published.selfalign:
         return
     state = published.prototypes or {}

@@ -13,7 +13,7 @@ from torch import Tensor
 from selfalign_cli.errors import DataError
 from selfalign_cli.metrics.bootstrap import Difference, paired_difference
 from selfalign_cli.metrics.ranks import Ranks, check_truth
-from selfalign_cli.metrics.recall import joined_ranks, rank_folds
+from selfalign_cli.metrics.recall import merge_folds, rank_folds
 from selfalign_cli.metrics.report import query_hash
 from selfalign_cli.scoring.embeddings import expect_captions, is_embedding_file, read_embeddings
 
@@ -99,7 +99,7 @@ def _read(path: Path) -> _Result:
         return _read_report(path)
     file = read_embeddings(path)
     expect_captions(path, file)
-    ranks = joined_ranks(*rank_folds([file.vectors], file.image_of_caption))
+    ranks = merge_folds(*rank_folds([file.vectors], file.image_of_caption))
     if file.image_ids is None or file.caption_texts is None:
         return _Result(ranks, None, 1)
     return _Result(ranks, query_hash(file.image_ids, file.caption_texts, file.image_of_caption.tolist()), 1)

@@ -66,9 +66,9 @@ def with_eccv(evaluation: Evaluation, metrics: Any) -> Evaluation:
     known = metrics.coco_gts
     _check_complete("pictures", images, known["i2t"])
     _check_complete("captions", captions, known["t2i"])
-    whole = cut_folds(names.image_of_caption, len(images), 1)
+    one_fold = cut_folds(names.image_of_caption, len(images), 1)
     extra = sum(number not in known["t2i"] for number in captions)
-    ((i2t, t2i),) = evaluation.top(_depth(metrics) + extra, whole)
+    ((i2t, t2i),) = evaluation.top(_depth(metrics) + extra, one_fold)
     found_captions = {
         images[query]: [captions[row] for row in rows if captions[row] in known["t2i"]]
         for query, rows in zip(i2t.queries.tolist(), i2t.candidates.tolist(), strict=True)
@@ -98,7 +98,9 @@ def eccv_scores(metrics: Any, i2t: Retrieved, t2i: Retrieved) -> dict[str, dict[
         for k in CXC_RECALLS:
             scores[f"cxc_r{k}"] = metrics.cxc_recalls(retrieved, "all", K=k)
     order = ("eccv_map_at_r", "eccv_rprecision", "eccv_r1", *(f"cxc_r{k}" for k in CXC_RECALLS))
-    return {name: {way: 100.0 * float(scores[name][way]) for way in ("i2t", "t2i")} for name in order}
+    return {
+        name: {direction: 100.0 * float(scores[name][direction]) for direction in ("i2t", "t2i")} for name in order
+    }
 
 
 def _depth(metrics: Any) -> int:
@@ -121,7 +123,7 @@ def _numbers(kind: str, ids: Sequence[str] | None, pattern: re.Pattern[str]) -> 
 
 
 def _check_complete(kind: str, numbers: Sequence[int], known: Collection[int]) -> None:
-    """All of the ground truth must be there, once; pictures beside it would be distractors that nobody else has."""
+    """All of the ground truth must be there, once; other pictures would be distractors that no other result has."""
     found = set(numbers)
     missing = [number for number in known if number not in found]
     if missing:
@@ -133,5 +135,5 @@ def _check_complete(kind: str, numbers: Sequence[int], known: Collection[int]) -
     if len(found) != len(numbers):
         raise DataError(f"--eccv: {len(numbers) - len(found):,} ids of {kind} occur twice", CONVERT)
     if kind == "pictures" and len(found) != len(known):
-        beside = next(number for number in numbers if number not in known)
-        raise DataError(f"--eccv is about COCO's {len(known):,} test {kind}; {beside} is not one of them", CONVERT)
+        other = next(number for number in numbers if number not in known)
+        raise DataError(f"--eccv is about COCO's {len(known):,} test {kind}; {other} is not one of them", CONVERT)

@@ -37,7 +37,7 @@ class EncodingOptions:
 
 
 def ignore(message: str) -> None:
-    """Show nothing to anybody."""
+    """Drop a message."""
 
 
 def embed_checkpoint(
@@ -89,7 +89,7 @@ def embed_checkpoint(
 
 
 def _messages(retriever: Retriever, split: SplitData, *, own_data: bool) -> list[str]:
-    """What a person should know before the vectors are made."""
+    """Messages about the data, before anything is encoded."""
     file, trained_on = split.file, retriever.trained_on
     messages = []
     if own_data and trained_on is not None and file.content_hash != trained_on.content_hash:

@@ -1,4 +1,4 @@
-"""The arrays and attributes of an embedding file as they are stored, HDF5 or `.npz`, by anybody and perhaps damaged.
+"""The arrays and attributes of an embedding file as they are stored, HDF5 or `.npz`, from any source, perhaps damaged.
 
 The HDF5 library trusts two things that no checksum protects: the records of files in its oldest form, and its heaps,
 where texts of variable length lie. Our own files have neither, so they are read at once; every other HDF5 file is
@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,55 +31,40 @@ CHECKSUMMED = 2
 """Version of HDF5's superblock (byte 8 of the file) that our files have; from here on its records carry checksums."""
 
 Attributes = Mapping[str, str | int | float]
-Array = Callable[[str], "npt.NDArray[Any] | None"]
-"""Reads an array by its name; None where there is none."""
+Arrays = Mapping[str, "npt.NDArray[Any]"]
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[tuple[Array, Attributes]]:
-    """Open an embedding file.
+def read_arrays(path: Path) -> tuple[Arrays, Attributes]:
+    """Read those of `ARRAYS` that a file has, and its attributes; `image` only where there is no `image_views`.
 
     Args:
         path: HDF5, or `.npz` by its suffix.
-
-    Yields:
-        What reads its arrays, and its attributes.
 
     Raises:
         CheckpointError: the file would make the library that reads it fail, or keeps arrays in other files.
         Exception: whatever h5py, numpy and zipfile raise for damaged files.
     """
-    with _opened_npz(path) if path.suffix.lower() == ".npz" else _opened_hdf5(path) as found:
-        yield found
+    return _read_npz(path) if path.suffix.lower() == ".npz" else _read_hdf5(path)
 
 
-@contextmanager
-def _opened_hdf5(path: Path) -> Iterator[tuple[Array, Attributes]]:
+def _read_hdf5(path: Path) -> tuple[Arrays, Attributes]:
     if not has_own_form(path) and not completes_in_child(partial(_read_through, path), size=path.stat().st_size):
         raise CheckpointError(
             f"{path} is so damaged that the library which reads it fails", "copy it again, or export it again"
         )
     with h5py.File(path, "r", locking=False) as file:
-
-        def array(name: str) -> npt.NDArray[Any] | None:
-            dataset = file.get(name)
-            if not isinstance(dataset, h5py.Dataset):
-                return None
-            elsewhere = [source.file_name for source in dataset.virtual_sources()] if dataset.is_virtual else []
-            if dataset.external or any(source != "." for source in elsewhere):
-                raise CheckpointError(f"{path}: {name} is stored in other files; expected everything in one file")
-            if h5py.check_string_dtype(dataset.dtype):
-                return np.asarray(dataset.asstr("utf-8")[()], dtype=object)
-            return np.asarray(dataset[()])
-
-        yield array, {name: _plain(value) for name, value in file.attrs.items()}
+        arrays = {name: _array(file, name, path) for name in _names_in(file)}
+        return (
+            {name: array for name, array in arrays.items() if array is not None},
+            {name: _plain(value) for name, value in file.attrs.items()},
+        )
 
 
 def has_own_form(path: Path) -> bool:
     """Whether an HDF5 file is laid out like those of `write_embeddings`, so that the library can be trusted with it.
 
     Arrays lie in one piece that ends within the file, texts and attributes have a fixed length, and nothing refers to
-    other files. `image` beside `image_views` is not looked at, nor is it ever read: virtual data sets have a heap.
+    other files. `image` beside `image_views` is not opened, nor is it ever read: virtual data sets have a heap.
     """
     with open(path, "rb") as raw:
         start = raw.read(len(HDF5_SIGNATURE) + 1)
@@ -91,8 +75,12 @@ def has_own_form(path: Path) -> bool:
             return False
         if file.attrs.get("format") != FORMAT.encode():
             return False
-        names = [name for name in ARRAYS if name in file and (name != "image" or "image_views" not in file)]
-        return all(_lies_in_one_piece(file, name, path) for name in names)
+        return all(_lies_in_one_piece(file, name, path) for name in _names_in(file))
+
+
+def _names_in(file: h5py.File) -> list[str]:
+    """Those of `ARRAYS` that a file has."""
+    return [name for name in ARRAYS if name in file and (name != "image" or "image_views" not in file)]
 
 
 def _lies_in_one_piece(file: h5py.File, name: str, path: Path) -> bool:
@@ -121,6 +109,19 @@ def _read_through(path: Path) -> None:
                 dataset[slice(1) if dataset.ndim and in_one_piece else ()]
 
 
+def _array(file: h5py.File, name: str, path: Path) -> npt.NDArray[Any] | None:
+    """A data set as an array, texts as objects; None for a group."""
+    dataset = file.get(name)
+    if not isinstance(dataset, h5py.Dataset):
+        return None
+    elsewhere = [source.file_name for source in dataset.virtual_sources()] if dataset.is_virtual else []
+    if dataset.external or any(source != "." for source in elsewhere):
+        raise CheckpointError(f"{path}: {name} is stored in other files; expected everything in one file")
+    if h5py.check_string_dtype(dataset.dtype):
+        return np.asarray(dataset.asstr("utf-8")[()], dtype=object)
+    return np.asarray(dataset[()])
+
+
 def _plain(value: Any) -> str | int | float:
     """An HDF5 attribute as a Python value."""
     plain = value.item() if isinstance(value, np.generic) else value
@@ -129,23 +130,19 @@ def _plain(value: Any) -> str | int | float:
     return plain if isinstance(plain, (str, int, float)) else str(plain)
 
 
-@contextmanager
-def _opened_npz(path: Path) -> Iterator[tuple[Array, Attributes]]:
+def _read_npz(path: Path) -> tuple[Arrays, Attributes]:
     with path.open("rb") as stream, warnings.catch_warnings():  # opened here: numpy leaves a damaged archive open
         warnings.simplefilter("ignore")  # numpy's, about headers that only damage can bring about
         if not zipfile.is_zipfile(stream):
             raise zipfile.BadZipFile("not a whole .npz archive, as numpy.savez writes it")
         stream.seek(0)
         loaded = np.load(stream, allow_pickle=False)
-
-        def array(name: str) -> npt.NDArray[Any] | None:
-            found = loaded[name] if name in loaded else None
-            if found is not None and not isinstance(found, np.ndarray):
-                raise ValueError(f"{name} is no array")
-            return found
-
-        text = array("attrs")
-        attributes = {} if text is None else json.loads(str(text))
-        if not isinstance(attributes, dict):
-            raise ValueError("attrs are no JSON object")
-        yield array, attributes
+        arrays = {name: loaded[name] for name in (*ARRAYS, "attrs") if name in loaded}
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"{name} is no array")
+    text = arrays.pop("attrs", None)
+    attributes = {} if text is None else json.loads(str(text))
+    if not isinstance(attributes, dict):
+        raise ValueError("attrs are no JSON object")
+    return arrays, attributes

@@ -47,7 +47,7 @@ class _Content:
 
 
 def check_writable_kind(path: Path) -> None:
-    """Say now, and not after an hour of encoding, that a file of this suffix cannot be written.
+    """Refuse a kind of file that cannot be written before anything is encoded.
 
     Raises:
         DataError: unknown suffix, or Parquet without pyarrow.
@@ -70,7 +70,7 @@ def write_embeddings(
     caption_ids: Sequence[str] | None = None,
     file_names: Sequence[str] | None = None,
 ) -> None:
-    """Write an embedding file; whatever stood there is replaced only by a complete one.
+    """Write an embedding file; an existing file is replaced only by a complete one.
 
     Args:
         path: its suffix chooses HDF5 (`.h5`, `.hdf5`), `.npz` or `.parquet`.
@@ -79,12 +79,12 @@ def write_embeddings(
         image_of_caption: (M,) int64.
         image_ids: N names.
         caption_texts: M captions.
-        attributes: what the file shall say about itself, e.g. the signature.
+        attributes: facts about the file, e.g. the signature.
         caption_ids: M names, or None.
         file_names: N names of picture files, or None.
 
     Raises:
-        DataError: unknown suffix, Parquet without pyarrow, a place that cannot be written to, counts that differ.
+        DataError: unknown suffix, Parquet without pyarrow, a path that cannot be written to, counts that differ.
         RunError: the disk is full.
     """
     check_writable_kind(path)

@@ -30,7 +30,7 @@ from torch import Tensor
 from selfalign_cli.encodings import RetrievalVectors
 from selfalign_cli.errors import CheckpointError, DataError, blaming
 from selfalign_cli.metrics.score_blocks import Model, require_finite
-from selfalign_cli.scoring.embedding_arrays import FORMAT, VERSION, Array, Attributes, opened
+from selfalign_cli.scoring.embedding_arrays import FORMAT, VERSION, Arrays, Attributes, read_arrays
 
 READABLE = (".h5", ".hdf5", ".npz")
 
@@ -100,28 +100,27 @@ def read_embeddings(path: Path, *, finite: bool = True) -> EmbeddingFile:
         raise CheckpointError(f"{path}: expected an embedding file ({', '.join(READABLE)})")
     hint = "copy it again if it looks cut short; arrays of Python objects are never loaded"
     with blaming(f"{path}: cannot be read as an embedding file", hint, error=CheckpointError):
-        with opened(path) as (array, attributes):
-            file = _checked(path, array, attributes)
+        file = _checked(path, *read_arrays(path))
     if finite:
         require_finite(file.images, f"{path}: image")
         require_finite(file.captions, f"{path}: caption")
     return file
 
 
-def _checked(path: Path, array: Array, attributes: Attributes) -> EmbeddingFile:
+def _checked(path: Path, arrays: Arrays, attributes: Attributes) -> EmbeddingFile:
     """Put the arrays together; see `read_embeddings`."""
     version = attributes.get("version", VERSION)
     if attributes.get("format", FORMAT) != FORMAT or version != VERSION:
         raise CheckpointError(
             f"{path}: holds {attributes.get('format')} version {version}; expected {FORMAT} version {VERSION}"
         )
-    captions = _floats(path, "caption", array("caption"), (2,), rows_required=False)
+    captions = _floats(path, "caption", arrays.get("caption"), (2,), rows_required=False)
     width = captions.shape[1]
     context = attributes.get("context_width", 0)
     if not isinstance(context, int) or not 0 <= context < width:
         raise CheckpointError(f"{path}: context_width is {context!r}; expected a whole number from 0 to {width - 1}")
-    images = _image_vectors(path, array, width, context)
-    truth = array("image_of_caption")
+    images = _image_vectors(path, arrays, width, context)
+    truth = arrays.get("image_of_caption")
     if truth is None:
         raise CheckpointError(f"{path}: no image_of_caption; expected the row of each caption's picture, int64 (M,)")
     count = len(images.pooled)
@@ -139,27 +138,27 @@ def _checked(path: Path, array: Array, attributes: Attributes) -> EmbeddingFile:
         images,
         texts,
         torch.from_numpy(truth.astype(np.int64)),
-        _strings(path, array, "image_id", count),
-        _strings(path, array, "caption_text", len(captions)),
+        _strings(path, arrays, "image_id", count),
+        _strings(path, arrays, "caption_text", len(captions)),
         attributes,
-        _strings(path, array, "caption_id", len(captions)),
-        _strings(path, array, "file_name", count),
+        _strings(path, arrays, "caption_id", len(captions)),
+        _strings(path, arrays, "file_name", count),
     )
 
 
-def _image_vectors(path: Path, array: Array, width: int, context: int) -> RetrievalVectors:
+def _image_vectors(path: Path, arrays: Arrays, width: int, context: int) -> RetrievalVectors:
     """Pooled and shared part of the pictures, from one array or from the two it is stored in."""
-    stored = array("image_views")
+    stored = arrays.get("image_views")
     if stored is not None:
         views = _floats(path, "image_views", stored, (3,))
-        shared = _floats(path, "image_context", array("image_context"), (2,))
+        shared = _floats(path, "image_context", arrays.get("image_context"), (2,))
         if views.shape[2] + shared.shape[1] != width or shared.shape[1] != context or len(views) != len(shared):
             raise CheckpointError(
                 f"{path}: image_views {tuple(views.shape)} and image_context {tuple(shared.shape)} "
                 f"do not make pictures of width {width} with {context} of context"
             )
         return RetrievalVectors(views, shared)
-    images = _floats(path, "image", array("image"), (2, 3))
+    images = _floats(path, "image", arrays.get("image"), (2, 3))
     images = images.unsqueeze(1) if images.dim() == 2 else images
     if images.shape[2] != width or images.shape[1] == 0:
         raise CheckpointError(
@@ -198,9 +197,9 @@ def _floats(
         return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
 
 
-def _strings(path: Path, array: Array, name: str, count: int) -> list[str] | None:
+def _strings(path: Path, arrays: Arrays, name: str, count: int) -> list[str] | None:
     """An array of text as a list, None when it is not there."""
-    values = array(name)
+    values = arrays.get(name)
     if values is None:
         return None
     if values.shape != (count,):

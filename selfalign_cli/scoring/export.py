@@ -1,4 +1,4 @@
-"""`selfalign export-embeddings`: a split, encoded, to a file that anybody can search."""
+"""`selfalign export-embeddings`: a split, encoded, to a file that can be searched."""
 
 from __future__ import annotations
 

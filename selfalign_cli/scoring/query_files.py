@@ -24,7 +24,7 @@ def write_details(path: Path, evaluation: Evaluation) -> None:
     """Write one JSON line per query, pictures first; the file is replaced only by a complete one.
 
     A line: `direction` (i2t or t2i), `row`, `id` and, of captions, `text` of the query; its `rank` from 1 (within its
-    fold); `best`, what stands in the first place, with its `score` (a wrong one when it ties with the right one);
+    fold); `best`, what is ranked first, with its `score` (a wrong one when it ties with the right one);
     `true`, the right ones. Ids and texts are null where the file has none; pictures have a `file_name` where it has
     those.
 
@@ -67,7 +67,7 @@ def write_trec(folder: Path, evaluation: Evaluation, *, depth: int) -> None:
     """Write `i2t.run`, `t2i.run`, `i2t.qrels` and `t2i.qrels`, for trec_eval and its relatives.
 
     Pictures and captions go by their ids, captions without ids by their row. White space and % in an id become %XX.
-    Wrong candidates stand before right ones of the same score. With folds a run names candidates of the same fold.
+    Of equal scores, wrong candidates are ranked before right ones. With folds a run names candidates of the same fold.
 
     Args:
         folder: made when it is not there.
@@ -94,7 +94,7 @@ def write_trec(folder: Path, evaluation: Evaluation, *, depth: int) -> None:
 
 
 def _write_run(stream: TextIO, top: Top, queries: Sequence[str], candidates: Sequence[str]) -> None:
-    """Lines `query Q0 candidate rank score tag`; nine digits tell every float32 from its neighbours."""
+    """Lines `query Q0 candidate rank score tag`; nine digits distinguish all float32 numbers."""
     found = zip(top.queries.tolist(), top.candidates, top.scores, strict=True)
     for query, rows, scores in found:
         pairs = zip(rows.tolist(), scores.tolist(), strict=True)

@@ -121,7 +121,7 @@ class Run:
             start_step=self.state.step % self.steps_per_epoch,
             workers=self.recipe.data.workers,
             width=caption_width(self.recipe),
-            share=parallel.shard(),
+            shard=parallel.shard(),
         )
 
     def _step(self, batch: PairBatch) -> None:

@@ -1,4 +1,4 @@
-"""A checkpoint holds what is declared, and can be opened by anybody without running a byte of it."""
+"""A checkpoint holds what is declared, and can be opened without running a byte of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every bench runs at toy size through the command and prints what its document promises; no time is judged."""
+"""Every bench runs at toy size through the command and prints the promised document; no time is judged."""
 
 from __future__ import annotations
 
@@ -92,6 +92,6 @@ def test_captions_are_as_long_as_asked() -> None:
 
 
 def test_weights_are_the_same_every_time() -> None:
-    """Both ways of a comparison are built apart and must start from one place."""
+    """The two sides of a comparison are built separately and must start from the same weights."""
     first, second = (build(copy.copy(TINY), torch.device("cpu")) for _ in range(2))
     torch.testing.assert_close(first.groups.all(), second.groups.all(), atol=0, rtol=0)

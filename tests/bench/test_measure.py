@@ -1,4 +1,4 @@
-"""What is counted: bytes of a child process, medians of alternating runs, multiply-adds, ratios."""
+"""Bytes of a child process, medians of alternating runs, multiply-adds, ratios."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SETTING = Setting(1, torch.device("cpu"))
 
 
 def prepare(held: int, taken: int):
-    """Work that takes so many MiB twice, one after the other, with others held from before."""
+    """Work that allocates `taken` MiB twice in a row, beside `held` MiB of inputs."""
     inputs = torch.ones(held * MIB // 4)
 
     def work() -> None:
@@ -29,26 +29,26 @@ def prepare(held: int, taken: int):
 
 
 def prepare_result(made: int):
-    """Work that gives so many MiB."""
+    """Work that returns so many MiB."""
     return lambda: (torch.ones(made * MIB // 4),)
 
 
-def test_what_comes_out_does_not_count() -> None:
+def test_results_do_not_count_as_memory() -> None:
     (extra,) = peak_extra([Sample(prepare_result, (1,), (200,))], SETTING)
     assert extra < 20 * MIB
 
 
 def test_memory_of_a_child_is_counted_beyond_its_inputs() -> None:
-    """Two arrays of 64 MiB at a time, whatever the inputs; a few MiB of libraries may come on top."""
+    """Two arrays of 64 MiB at a time, whatever the inputs; libraries may add a few MiB."""
     first, second = peak_extra([Sample(prepare, (1, 1), (200, 64)), Sample(prepare, (1, 1), (1, 16))], SETTING)
     assert 120 * MIB < first < 160 * MIB
     assert 28 * MIB < second < 60 * MIB
 
 
-def test_the_peak_can_be_set_back() -> None:
+def test_the_peak_can_be_reset() -> None:
     memory = Memory(torch.device("cpu"))
     large = torch.ones(100 * MIB // 4)
-    assert memory.peak() >= memory.now() - MIB  # the kernel adds up a few pages late
+    assert memory.peak() >= memory.now() - MIB  # the kernel counts a few pages late
     del large
     memory.reset()
     assert memory.peak() - memory.now() < 50 * MIB
@@ -59,14 +59,14 @@ def test_a_child_that_dies_is_an_error() -> None:
         in_child(os._exit, 9)
 
 
-def test_ways_run_in_turn() -> None:
+def test_variants_run_in_turn() -> None:
     calls: list[str] = []
     seconds = alternate({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, SETTING)
     assert set(seconds) == {"a", "b"}
     assert calls[:6] == ["a", "b"] * 3
 
 
-def test_without_time_left_every_way_has_run() -> None:
+def test_without_time_left_every_variant_has_run() -> None:
     calls: list[str] = []
     alternate({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, SETTING, budget=0.0)
     assert {"a", "b"} <= set(calls)

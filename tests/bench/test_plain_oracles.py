@@ -1,4 +1,4 @@
-"""The plain versions and ours are two ways to one result: values, gradients and a whole step agree to 1e-10."""
+"""The plain versions and ours agree to 1e-10: values, gradients and a whole step."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_training_step(tiny: Tiny, pairs: PairBatch) -> None:
 
 
 def test_bert() -> None:
-    """Three layers in evaluation mode; padded places see the real ones too."""
+    """Three layers in evaluation mode; padded positions attend to the real ones too."""
     sizes = {"vocab_size": 30, "hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2}
     model = seeded_bert({**sizes, "intermediate_size": 16}, seed=0).double().eval()
     mask = torch.arange(7) < torch.tensor([7, 4, 1]).unsqueeze(1)

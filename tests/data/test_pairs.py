@@ -129,9 +129,9 @@ def test_huge_but_finite_features_are_fine(tmp_path):
 
 def damage(file: FeatureFile, row: int, value: float) -> None:
     """Write a value over the first feature of a picture, as a failing disk would."""
-    place = file.path.read_bytes().index(file.regions(row).tobytes())
+    position = file.path.read_bytes().index(file.regions(row).tobytes())
     with open(file.path, "r+b") as raw:
-        raw.seek(place)
+        raw.seek(position)
         raw.write(np.float32(value).tobytes())
 
 
@@ -155,7 +155,7 @@ def test_texts_may_have_a_fixed_width():
         collate_texts([[1, 5, 2]], width=2)
 
 
-def test_a_word_id_of_zero_is_masked_by_place_and_not_by_value():
+def test_a_word_id_of_zero_is_masked_by_position_and_not_by_value():
     assert collate_texts([[1, 0, 2]]).mask.all()
 
 
@@ -287,12 +287,12 @@ def test_a_data_set_can_be_sent_to_a_new_process(dataset):
     assert same(collate_pairs(pickle.loads(pickle.dumps(dataset)), [4, 9]), collate_pairs(dataset, [4, 9]))
 
 
-@pytest.mark.parametrize("share", [slice(0, None, 2), slice(1, None, 2), slice(2, None, 3)])
-def test_a_share_of_a_batch_is_padded_as_the_whole(dataset, share):
-    """What one of several processes reads: rows of the sorted batch, in places as wide as the whole batch needs."""
+@pytest.mark.parametrize("shard", [slice(0, None, 2), slice(1, None, 2), slice(2, None, 3)])
+def test_a_shard_of_a_batch_is_padded_as_the_whole(dataset, shard):
+    """What one of several processes reads: rows of the sorted batch, padded to the width of the whole batch."""
     rows = [11, 0, 5, 7, 2]
-    whole, part = collate_pairs(dataset, rows), collate_pairs(dataset, rows, share=share)
-    assert part.texts.ids.equal(whole.texts.ids[share])
-    assert part.images.features.equal(whole.images.features[share])
-    assert part.images.mask.equal(whole.images.mask[share])
-    assert part.captions.equal(whole.captions[share])
+    whole, part = collate_pairs(dataset, rows), collate_pairs(dataset, rows, shard=shard)
+    assert part.texts.ids.equal(whole.texts.ids[shard])
+    assert part.images.features.equal(whole.images.features[shard])
+    assert part.images.mask.equal(whole.images.mask[shard])
+    assert part.captions.equal(whole.captions[shard])

@@ -126,7 +126,7 @@ def array_state(shape=(2,), code="f8", flags=(3, "<", None, None, None, -1, -1, 
 
     class Array:
         def __reduce__(self):
-            # _reconstruct is pickled under its name, and called by nobody here
+            # _reconstruct is pickled under its name, and never called here
             return np.zeros(1).__reduce__()[0], (np.ndarray, (0,), b"b"), (1, shape, Type(), False, content)
 
     return pickle.dumps(Array(), 2)

@@ -1,4 +1,4 @@
-"""Libraries that crash or loop forever do so in a child process, and the parent says so in one line."""
+"""Libraries that crash or loop forever do so in a child process, and the parent raises one error."""
 
 from __future__ import annotations
 

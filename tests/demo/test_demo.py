@@ -1,4 +1,4 @@
-"""The demo on 40 pictures: real runs, the same numbers again, taken up after an interruption, refused elsewhere."""
+"""The demo on 40 pictures: real runs, reproducible numbers, continuation after an interruption, refusals."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ SUMMED = [f"{direction}.{recall_name(k)}" for direction in DIRECTIONS for k in R
 
 
 class Watcher:
-    """A view that remembers how many steps each arm had left, and can stop a run at an arm's first reported step."""
+    """A view that records the steps each arm had left, and can interrupt a run at an arm's first reported step."""
 
     def __init__(self, stop_in_arm: int = 0) -> None:
         self.left: list[int] = []
         self.stop_in_arm = stop_in_arm
 
     def stage(self, text: str) -> None:
-        """Nothing to remember."""
+        """Ignored."""
 
     def counting(self, what: str, total: int):
         return nullcontext(lambda count: None)
@@ -51,13 +51,13 @@ class Watcher:
             os.kill(os.getpid(), signal.SIGINT)
 
     def validation(self, **_: object) -> None:
-        """Nothing to remember."""
+        """Ignored."""
 
     def message(self, text: str) -> None:
-        """Nothing to remember."""
+        """Ignored."""
 
     def finish(self, summary: object) -> None:
-        """Nothing to remember."""
+        """Ignored."""
 
 
 def tiny(out: Path, **changes) -> Demo:
@@ -185,13 +185,13 @@ def recipe_of(arm, **changes) -> Recipe:
 
 
 @pytest.mark.parametrize("arm", [*ARMS, *ABLATIONS], ids=lambda arm: arm.name)
-def test_an_arm_is_its_shipped_recipe_but_for_places_seed_and_overrides(arm):
+def test_an_arm_is_its_shipped_recipe_except_for_paths_seed_and_overrides(arm):
     wanted = load_recipe(shipped_recipe(f"vsrn_scenes{arm.ending}.yaml"), ["run.seed=7", *arm.overrides]).model_dump()
     wanted["run"]["dir"], wanted["data"]["features"], wanted["data"]["vocab"] = "folder", "features", "text"
     assert recipe_of(arm).model_dump() == wanted
 
 
-def test_ablations_switch_what_their_labels_say():
+def test_ablations_disable_what_their_labels_say():
     switches = {
         arm.label: (
             recipe.selfalign.context_embedding,
@@ -224,8 +224,8 @@ def test_a_shorter_demo_shortens_every_schedule():
     assert shortened(recipe, Fraction(1, 100))[0] == "optim.epochs=1"
 
 
-def test_training_time_leaves_validation_out_and_adds_up_the_parts_of_a_run(tmp_path):
-    """Steps 2 s and 3 s, validation 4 s (left out), then a second part: its clock starts again, 1 s."""
+def test_training_time_excludes_validation_and_sums_the_parts_of_a_run(tmp_path):
+    """Steps 2 s and 3 s, validation 4 s (left out), then a second part with its own clock, 1 s."""
     lines = [("train", 2.0), ("train", 5.0), ("validation", 9.0), ("train", 1.0)]
     log = tmp_path / "metrics.jsonl"
     log.write_text("".join(json.dumps({"kind": kind, "seconds": seconds}) + "\n" for kind, seconds in lines))

@@ -1,4 +1,4 @@
-"""Captions of the embedded scenes, read back by a parser of their own and judged against the scenes."""
+"""Captions of the embedded scenes, parsed independently and checked against the scenes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TIES = r"(?:to the )?(left|right) of|(above|over)|(below|under)|(near|next to)|(
 
 
 def parse(text: str) -> tuple[list[tuple[str | None, str, str]], list[str], str | None]:
-    """Objects, relations of the first object to the others, and background that a caption speaks of."""
+    """Objects, relations of the first object to the others, and background in a caption."""
     ground = re.search(r"on an? (\w+) background|an? (\w+) picture of ", text)
     body = text.replace(ground.group(0), "") if ground else text
     size_of = {"small": "small", "little": "small", "large": "large", "big": "large", None: None}
@@ -27,7 +27,7 @@ def parse(text: str) -> tuple[list[tuple[str | None, str, str]], list[str], str 
     return objects, ties, (ground[1] or ground[2]) if ground else None
 
 
-def stands(tie: str, a: Thing, b: Thing) -> bool:
+def holds(tie: str, a: Thing, b: Thing) -> bool:
     """The meaning of a relation, spelled out."""
     dx, dy = b.x - a.x, b.y - a.y
     return {
@@ -42,14 +42,14 @@ def stands(tie: str, a: Thing, b: Thing) -> bool:
 
 
 def is_true(text: str, scene: Scene) -> bool:
-    """Whether what a caption says holds, by trying all ways to find its objects."""
+    """Whether a caption is true, by trying all assignments of its objects."""
     objects, ties, ground = parse(text)
     return ground in (None, scene.background) and any(
         all(
             size in (None, t.kind.size) and (colour, shape) == (t.kind.colour, t.kind.shape)
             for (size, colour, shape), t in zip(objects, things, strict=True)
         )
-        and all(stands(tie, things[0], things[i]) for i, tie in enumerate(ties, start=1))
+        and all(holds(tie, things[0], things[i]) for i, tie in enumerate(ties, start=1))
         for things in permutations(scene.things, len(objects))
     )
 
@@ -91,7 +91,7 @@ def test_captions_of_a_picture_differ(described):
     assert all(len({c.text for c in captions}) == 5 for _, _, captions in described)
 
 
-def test_two_or_three_objects_and_all_forms_are_spoken_of(described):
+def test_captions_mention_two_or_three_objects_in_all_forms(described):
     parsed = [parse(c.text) for _, _, captions in described for c in captions]
     seen = {(len(objects), len(ties), ground is not None) for objects, ties, ground in parsed}
     assert seen == {(2, 0, False), (3, 0, False), (2, 0, True), (2, 1, False), (3, 2, False)}

@@ -18,7 +18,7 @@ def app() -> typer.Typer:
     return app
 
 
-def test_command_makes_the_folder_and_says_what_it_made(app, tmp_path):
+def test_command_makes_the_folder_and_prints_its_sizes(app, tmp_path):
     result = CliRunner().invoke(app, ["make-scenes", str(tmp_path / "s"), "--images", "10", "--seed", "2"])
     assert result.exit_code == 0
     assert [line.split()[:2] for line in result.stdout.splitlines()[1:]] == [

@@ -1,4 +1,4 @@
-"""The folder that make-scenes writes: formats that agree, bytes that repeat, errors that say what to do."""
+"""The folder that make-scenes writes: consistent formats, reproducible bytes, helpful errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from selfalign_cli.demo.scenes import SceneSummary, make_scenes
-from selfalign_cli.demo.scenes.regions import FEATURE_WIDTH, REGIONS, region_features
+from selfalign_cli.demo.scenes.regions import FEATURE_WIDTH, REGIONS, box_grids, grid_features
 from selfalign_cli.errors import DataError, RunError
 
 SPLITS = {"train": 30, "dev": 20, "test": 20}
@@ -33,7 +33,7 @@ def pixels_of(folder: Path, image_id: int) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def test_summary_says_what_is_there(made):
+def test_the_summary_is_right(made):
     folder, summary = made
     assert summary.folder == folder
     assert summary.images == SPLITS
@@ -58,7 +58,7 @@ def test_other_seed_other_data(made, tmp_path):
 
 
 def test_bytes_are_those_of_every_machine(made):
-    """A frozen digest of captions, boxes, features and pixels (not of PNG packing, which is zlib's affair)."""
+    """A frozen digest of captions, boxes, features and pixels (not of PNG packing, which depends on zlib)."""
     folder, _ = made
     digest = hashlib.sha256()
     for split in SPLITS:
@@ -93,7 +93,7 @@ def test_features_are_those_of_the_saved_pictures_and_boxes(made, split):
     ids = [int(line) for line in (folder / f"{split}_ids.txt").read_text().split()]
     pixels = np.stack([pixels_of(folder, image_id) for image_id in ids])
     boxes = np.load(folder / f"{split}_boxes.npy").astype(np.int64)
-    assert (region_features(pixels, boxes) == np.load(folder / f"{split}_ims.npy")).all()
+    assert (grid_features(box_grids(pixels, boxes)) == np.load(folder / f"{split}_ims.npy")).all()
 
 
 def test_karpathy_json_holds_the_same_captions(made):
@@ -132,11 +132,11 @@ def test_a_folder_in_use_is_left_alone(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.parametrize("place", ["file", "file/below"])
-def test_a_file_in_the_way_is_named(tmp_path, place):
+@pytest.mark.parametrize("path", ["file", "file/below"])
+def test_an_existing_file_is_named(tmp_path, path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=place):
-        make_scenes(tmp_path / place, train_images=1)
+    with pytest.raises(DataError, match=path):
+        make_scenes(tmp_path / path, train_images=1)
 
 
 def test_a_full_disk_is_a_failed_run_and_leaves_nothing(tmp_path):

@@ -14,8 +14,8 @@ from selfalign_cli.demo.scenes.regions import (
     box_grids,
     contrast,
     detect,
+    grid_features,
     propose_boxes,
-    region_features,
 )
 from selfalign_cli.demo.scenes.render import INK, TINT, render, stamp
 from selfalign_cli.demo.scenes.world import CANVAS, SHAPES, Scene, sample_world
@@ -29,6 +29,11 @@ def scenes() -> list[Scene]:
 def picture_and_boxes(scene: Scene, row: int) -> tuple[np.ndarray, np.ndarray]:
     pixels = render(scene, Draws(11, 1, row)).pixels
     return pixels[None], np.array([propose_boxes(scene, Draws(11, 2, row))])
+
+
+def features_of(pixels: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Features of boxes in the order in which they are given."""
+    return grid_features(box_grids(pixels, boxes))
 
 
 def test_palette_has_at_most_16_colours(scenes):
@@ -96,9 +101,9 @@ def test_features_see_only_the_pixels_inside_the_box(scenes):
     noise = np.random.default_rng(1).integers(0, 256, pixels.shape).astype(np.uint8)
     outside_changed = np.where(inside[None, ..., None], pixels, noise)
     inside_changed = np.where(inside[None, ..., None], noise, pixels)
-    before = region_features(pixels, boxes[:, :1])
-    assert (region_features(outside_changed, boxes[:, :1]) == before).all()
-    assert (region_features(inside_changed, boxes[:, :1]) != before).any()
+    before = features_of(pixels, boxes[:, :1])
+    assert (features_of(outside_changed, boxes[:, :1]) == before).all()
+    assert (features_of(inside_changed, boxes[:, :1]) != before).any()
 
 
 def test_recolouring_an_object_changes_the_features_of_its_boxes(scenes):
@@ -116,7 +121,7 @@ def test_recolouring_an_object_changes_the_features_of_its_boxes(scenes):
             and y1 <= front.y - front.radius and y2 > front.y + front.radius
             for x1, y1, x2, y2 in boxes[0]
         ]  # fmt: skip
-        moved = (region_features(before, boxes) != region_features(after, boxes)).any(-1)[0]
+        moved = (features_of(before, boxes) != features_of(after, boxes)).any(-1)[0]
         assert not (moved & ~np.array(changed)).any()
         assert moved[np.array(whole)].all()
         checked += sum(whole)
@@ -139,7 +144,7 @@ def test_regions_come_in_order_of_falling_contrast(scenes):
     strength = contrast(box_grids(pixels, ordered)).sum((2, 3))[0]
     assert (np.diff(strength) <= 0).all()
     assert sorted(map(tuple, ordered[0])) == sorted(map(tuple, boxes[0]))
-    assert (features == region_features(pixels, ordered)).all()
+    assert (features == features_of(pixels, ordered)).all()
 
 
 def test_features_are_exact_in_float32(scenes):

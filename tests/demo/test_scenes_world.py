@@ -1,4 +1,4 @@
-"""Which scenes there are: look-alikes, splits without leaks, places, draws."""
+"""Scenes: look-alikes, splits without leaks, positions, draws."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_splits_have_their_sizes(world):
 
 
 def test_no_scene_is_in_two_splits(world):
-    """Stronger: not even the bag of attributes of a scene is, wherever the objects stand."""
+    """Stronger: not even the bag of attributes of a scene is, wherever the objects are."""
     bags = {name: {scene.bag for scene in scenes} for name, scenes in world.items()}
     assert not bags["train"] & bags["dev"]
     assert not bags["train"] & bags["test"]
@@ -37,12 +37,12 @@ def test_a_bag_belongs_to_one_group(world):
 
 @pytest.mark.parametrize("split", ["train", "dev", "test"])
 def test_half_of_a_split_has_look_alikes(world, split):
-    share = np.mean([scene.group >= 0 for scene in world[split]])
-    assert share == pytest.approx(0.5, abs=0.03)
+    fraction = np.mean([scene.group >= 0 for scene in world[split]])
+    assert fraction == pytest.approx(0.5, abs=0.03)
 
 
-def test_look_alikes_share_words_but_not_objects(world):
-    """Same colours, shapes, sizes and background; another binding, or the same objects in other places."""
+def test_look_alikes_have_equal_words_but_not_equal_objects(world):
+    """Same colours, shapes, sizes and background; another binding, or the same objects at other positions."""
     for scene, others in neighbours(world["train"]):
         assert (len(others) > 0) == (scene.group >= 0)
         for other in others:
@@ -63,14 +63,14 @@ def test_objects_are_inside_and_mostly_visible(world):
                 assert np.hypot(t.x - other.x, t.y - other.y) >= 0.9 * (t.radius + other.radius) - 1e-9
 
 
-def test_all_colours_and_shapes_occur_alike(world):
+def test_all_colours_and_shapes_are_equally_frequent(world):
     kinds = [kind for scene in world["train"] for kind in scene.kinds]
     for name, values in (("colour", COLOURS), ("shape", SHAPES)):
         counts = np.array([sum(getattr(kind, name) == value for kind in kinds) for value in values])
         assert counts.min() > 0.75 * len(kinds) / len(values)
 
 
-def test_bag_forgets_who_has_what(world):
+def test_a_bag_does_not_depend_on_the_order_of_objects(world):
     scene = world["dev"][0]
     assert attribute_bag(tuple(reversed(scene.kinds))) == scene.bag
 

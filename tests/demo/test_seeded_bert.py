@@ -1,4 +1,4 @@
-"""A small BERT made on the spot is a folder like any other."""
+"""A small seeded BERT loads like any other."""
 
 from __future__ import annotations
 

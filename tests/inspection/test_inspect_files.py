@@ -1,4 +1,4 @@
-"""`inspect` of checkpoints and embedding files: what it says, the faults it finds, and how it tells files apart."""
+"""`inspect` of checkpoints and embedding files: what it shows, the faults it finds, and how it recognises files."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ def test_faults_of_an_embedding_file(forks: Forks, tmp_path: Path):
         "caption: row 1 holds NaN or infinity",
         "1 pictures have no caption, the first is picture row 1",
     ]
-    told = forks.run("inspect", path, "--json", cwd=tmp_path)
-    assert (told.code, json.loads(told.out)["faults"]) == (2, found["faults"])
-    assert "has 2 faults" in told.err
+    shown = forks.run("inspect", path, "--json", cwd=tmp_path)
+    assert (shown.code, json.loads(shown.out)["faults"]) == (2, found["faults"])
+    assert "has 2 faults" in shown.err
 
 
-def test_files_are_told_apart_by_their_content(world: World, unbroken: Path, tmp_path: Path):
+def test_files_are_recognised_by_their_content(world: World, unbroken: Path, tmp_path: Path):
     (tmp_path / "x.txt").write_bytes((unbroken / "best.ckpt").read_bytes())
     assert inspect_any(tmp_path / "x.txt")["kind"] == "checkpoint"
     assert inspect_any(world.features, quick=True)["kind"] == "features"
@@ -100,9 +100,9 @@ def test_a_checkpoint_that_was_cut_short(unbroken: Path, tmp_path: Path):
 def test_a_published_checkpoint(forks: Forks, tmp_path: Path, zipped: bool):
     content = published_content()
     path = write_checkpoint(tmp_path / "model_best.pth.tar", content, zipped=zipped)
-    told = forks.run("inspect", path, "--json", cwd=tmp_path)
-    assert told.code == 0, told.err
-    found = json.loads(told.out)
+    shown = forks.run("inspect", path, "--json", cwd=tmp_path)
+    assert shown.code == 0, shown.err
+    found = json.loads(shown.out)
     assert (found["kind"], found["model"], found["selfalign"]) == ("published checkpoint", "vsrn", True)
     assert (found["epoch"], found["step"], found["scores"]) == (3, 30, {"r1+r5": 132.5})
     assert found["shapes"]["image.fc.weight"] == list(content["model"][0]["fc.weight"].shape)
@@ -128,7 +128,7 @@ def test_word_pieces(camera_bert: Path, tmp_path: Path):
     assert found["pieces"] == len((camera_bert / "vocab.txt").read_text().splitlines())
 
 
-def test_what_is_nothing_of_ours(forks: Forks, tmp_path: Path):
+def test_files_of_other_kinds_are_refused(forks: Forks, tmp_path: Path):
     (tmp_path / "a.tsv").write_text("1\t2\n")
     np.save(tmp_path / "a.npy", np.ones(3))
     (tmp_path / "folder").mkdir()

@@ -1,4 +1,4 @@
-"""Bootstrap over pictures: worked limits, plain resampling as oracle, pairing, seeds."""
+"""Bootstrap over pictures: worked limits, explicit resampling as oracle, pairing, seeds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def some_ranks(images: int = 40, seed: int = 0, best: int = 0) -> Ranks:
     return Ranks(i2t, t2i, nothing, nothing, nothing, nothing, truth)
 
 
-def test_an_interval_holds_the_value():
+def test_an_interval_contains_the_value():
     ranks = some_ranks()
     scores = direction_scores(ranks.i2t_rank)
     low, high = intervals(ranks)["i2t.r5"]
@@ -36,7 +36,7 @@ def test_no_spread_no_interval():
     assert intervals(perfect)["rsum"] == (600.0, 600.0)
 
 
-def test_metrics_equal_those_of_plainly_resampled_ranks():
+def test_metrics_equal_those_of_explicitly_resampled_ranks():
     """draw pictures, take their captions along, compute everything again"""
     ranks = some_ranks()
     counts = next(bootstrap._counts(40, 1, seed=4))
@@ -50,7 +50,7 @@ def test_metrics_equal_those_of_plainly_resampled_ranks():
     assert found["rsum"] == pytest.approx(rsum(i2t, t2i))
 
 
-def test_the_seed_decides():
+def test_intervals_depend_on_the_seed_alone():
     ranks = some_ranks()
     assert intervals(ranks, seed=1) == intervals(ranks, seed=1)
     assert intervals(ranks, seed=1) != intervals(ranks, seed=2)
@@ -74,7 +74,7 @@ def test_difference_is_second_minus_first():
     assert found["i2t.mean_rank"].clear
 
 
-def test_pairing_cancels_what_is_common():
+def test_pairing_cancels_what_both_have_in_common():
     """the second result is the first with every rank one worse: the mean rank differs by exactly 1 in every draw"""
     first = some_ranks()
     second = Ranks(first.i2t_rank + 1, first.t2i_rank + 1, *(torch.zeros(0),) * 4, first.image_of_caption)
@@ -87,6 +87,6 @@ def test_different_queries_are_refused():
         paired_difference(some_ranks(40), some_ranks(39))
 
 
-def test_few_draws_at_once_give_as_many(monkeypatch: pytest.MonkeyPatch):
+def test_smaller_blocks_give_as_many_resamples(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(bootstrap, "DRAWN_AT_ONCE", 120)
     assert sum(len(part) for part in bootstrap._counts(40, 100, 0)) == 100

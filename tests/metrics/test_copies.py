@@ -1,4 +1,4 @@
-"""Exact copies: found whatever the sampled coordinates say, and put beside each other."""
+"""Exact copies: found whatever the sampled coordinates are, and made adjacent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_arrange_by_hand():
     """rows in the order 3, 1, 0, 2, of which 3 and 0 are copies: 3, 0, 1, 2"""
     found = arrange(torch.tensor([0, 1, 2, 0]), torch.tensor([3, 1, 0, 2]))
     assert found.rows.tolist() == [3, 0, 1, 2]
-    assert found.place.tolist() == [0, 0, 1, 2]
+    assert found.index.tolist() == [0, 0, 1, 2]
     assert found.distinct.tolist() == [3, 1, 2]
     assert found.members(0, 2) == slice(0, 3)
     assert found.positions().tolist() == [1, 2, 3, 0]

@@ -45,7 +45,7 @@ def sorted_ranks(scores: Tensor, truth: Tensor) -> tuple[list[int], list[int]]:
     i2t = []
     for row, picture in zip(scores.tolist(), range(len(scores)), strict=True):
         order = sorted(range(len(row)), key=lambda j: (-row[j], int(truth[j]) == picture))
-        i2t.append(next(place for place, j in enumerate(order) if int(truth[j]) == picture))
+        i2t.append(next(rank for rank, j in enumerate(order) if int(truth[j]) == picture))
     t2i = []
     for column, picture in zip(scores.T.tolist(), truth.tolist(), strict=True):
         order = sorted(range(len(column)), key=lambda i: (-column[i], i == picture))
@@ -66,7 +66,7 @@ def test_ranks_by_hand():
     torch.testing.assert_close(ranks.t2i_score, torch.tensor([0.9, 0.3, 0.8]))
 
 
-def test_several_captions_of_the_same_picture_are_no_rivals():
+def test_captions_of_one_picture_do_not_compete():
     """picture 0 owns columns 0 and 2, best .5; rivals .9 and .4: rank 1, first place column 1"""
     ranks = rank_scores(torch.tensor([[0.5, 0.9, 0.4, 0.4], [0.0, 1.0, 0.0, 1.0]]), torch.tensor([0, 1, 0, 1]))
     assert (int(ranks.i2t_rank[0]), int(ranks.i2t_top1[0])) == (1, 1)
@@ -101,7 +101,7 @@ def test_ranks_of_drawn_scores_equal_sorting(images: int, seed: int):
 
 
 @pytest.mark.parametrize("views", [1, 3])
-def test_first_place_is_right_exactly_for_rank_zero(views: int):
+def test_the_top_candidate_is_right_exactly_for_rank_zero(views: int):
     pair, truth = world(views=views)
     ranks = rank_vectors([pair], truth)
     assert torch.equal(truth[ranks.i2t_top1] == torch.arange(23), ranks.i2t_rank == 0)
@@ -135,7 +135,7 @@ def test_exact_copies_tie_against(context: int, width: int):
     assert torch.equal(ranks.t2i_rank, (2 * single.t2i_rank + 1).repeat(2)[order])
 
 
-def test_copies_tie_where_products_depend_on_the_place():
+def test_copies_tie_where_products_depend_on_the_position():
     """A thin product on two threads gives equal columns unequal scores near its seams; ties must not notice.
 
     All 700 captions are the same but for the first, which belongs to picture 0.
@@ -153,7 +153,7 @@ def test_copies_tie_where_products_depend_on_the_place():
     assert torch.equal(ranks.i2t_rank[1:], expected[1:])
 
 
-def test_a_model_that_says_the_same_of_everything_scores_nothing():
+def test_a_constant_model_has_the_worst_ranks():
     pair = model(torch.ones(30, 6), torch.ones(60, 6))
     ranks = rank_vectors([pair], torch.arange(60) // 2, image_block=8, caption_block=16)
     assert ranks.i2t_rank.unique().tolist() == [58]
@@ -177,15 +177,15 @@ def test_ensemble_is_the_weighted_mean_of_scores(weights: list[float] | None):
     """the second model has other widths and views; quarters of whole numbers stay exact"""
     first, truth = world()
     second, _ = world(views=2, width=5)
-    shares = [share / 4 for share in weights or [2.0, 2.0]]
-    mean = shares[0] * similarity(*first) + shares[1] * similarity(*second)
+    normalised = [weight / 4 for weight in weights or [2.0, 2.0]]
+    mean = normalised[0] * similarity(*first) + normalised[1] * similarity(*second)
     ranks = rank_vectors([first, second], truth, weights=weights, image_block=5, caption_block=11)
     assert (ranks.i2t_rank.tolist(), ranks.t2i_rank.tolist()) == sorted_ranks(mean, truth)
     assert torch.equal(ranks.i2t_score, mean.amax(dim=1))
 
 
 def test_copies_in_one_model_of_two_are_no_copies():
-    """model A cannot tell the captions apart, model B can: no ties in the mean"""
+    """model A gives all captions the same score, model B does not: no ties in the mean"""
     blind, seeing = model(torch.eye(4), torch.ones(4, 4)), model(torch.eye(4), torch.eye(4))
     assert rank_vectors([blind, seeing], torch.arange(4)).i2t_rank.tolist() == [0, 0, 0, 0]
 
@@ -204,12 +204,12 @@ def test_order_of_the_data_does_not_matter():
     assert torch.equal(found.t2i_rank, ranks.t2i_rank[columns])
 
 
-def test_one_picture_has_no_rival():
+def test_one_picture_has_no_competitor():
     ranks = rank_vectors([model(torch.ones(1, 2), torch.ones(3, 2))], torch.zeros(3, dtype=torch.int64))
     assert (ranks.i2t_rank.tolist(), ranks.i2t_top1.tolist(), ranks.t2i_top1.tolist()) == ([0], [0], [0, 0, 0])
 
 
-def test_double_precision_tells_apart_what_single_precision_cannot():
+def test_double_precision_separates_what_single_precision_cannot():
     captions = torch.tensor([[1.0, 0.0], [1.0 + 1e-12, 0.0]], dtype=torch.float64)
     pair = model(torch.ones(2, 2, dtype=torch.float64), captions)
     assert rank_vectors([pair], torch.arange(2)).i2t_rank.tolist() == [1, 1]

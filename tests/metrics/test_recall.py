@@ -11,11 +11,11 @@ from selfalign_cli.errors import DataError
 from selfalign_cli.metrics.recall import (
     cut_folds,
     direction_scores,
-    joined_ranks,
     mean_rank,
     mean_reciprocal_rank,
     mean_scores,
     median_rank,
+    merge_folds,
     published_selection,
     rank_folds,
     recall_at,
@@ -62,13 +62,13 @@ def test_folds_must_be_equal():
         cut_folds(torch.arange(10), 10, 3)
 
 
-def test_a_fold_is_ranked_alone_and_joined_in_data_set_order():
+def test_folds_are_ranked_separately_and_merged_in_data_set_order():
     torch.manual_seed(0)
     truth = torch.randperm(24) % 12
     images, captions = torch.randn(12, 1, 4), torch.randn(24, 4)
     model = (RetrievalVectors(images, torch.randn(12, 2)), RetrievalVectors(captions, torch.randn(24, 2)))
     folds, ranks = rank_folds([model], truth, folds=3)
-    whole = joined_ranks(folds, ranks)
+    whole = merge_folds(folds, ranks)
     scores = model[0].concatenated()[:, 0] @ model[1].concatenated().T
     for fold, part in zip(folds, ranks, strict=True):
         alone = rank_scores(scores[fold.images][:, fold.captions], fold.image_of_caption)
@@ -83,4 +83,4 @@ def test_one_fold_is_the_whole():
     nothing = torch.zeros(3, 0)
     pair = (RetrievalVectors(torch.eye(3).unsqueeze(1), nothing), RetrievalVectors(torch.eye(3), nothing))
     folds, ranks = rank_folds([pair], torch.arange(3))
-    assert joined_ranks(folds, ranks).t2i_top1.tolist() == [0, 1, 2]
+    assert merge_folds(folds, ranks).t2i_top1.tolist() == [0, 1, 2]

@@ -22,7 +22,7 @@ def report(folds: int = 1) -> RetrievalReport:
     return make_report(parts, ranks, split="test", signature="split:test", checkpoints=["a.ckpt"], queries="ab12")
 
 
-def test_document_has_what_was_promised():
+def test_document_has_the_promised_keys():
     document = report().to_json()
     assert document.keys() >= {"split", "images", "captions", "folds", "i2t", "t2i", "rsum", "signature"}
     assert (document["images"], document["captions"], document["folds"]) == (20, 20, 1)
@@ -62,7 +62,7 @@ def test_signature():
     assert signature_of(**sizes) == f"{head}|v:{__version__}"
 
 
-def test_query_hash_tells_queries_apart():
+def test_query_hash_differs_for_different_queries():
     first = query_hash(["1", "2"], ["a", "bc"], [0, 1])
     assert first == query_hash(["1", "2"], ["a", "bc"], [0, 1])
     assert len({first, query_hash(["1", "2"], ["ab", "c"], [0, 1]), query_hash(["1", "2"], ["a", "bc"], [1, 0])}) == 3

@@ -23,7 +23,7 @@ def test_other_levels():
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 6, 7, 40])
-def test_the_density_between_the_quantiles_adds_up_to_the_level(freedom):
+def test_the_density_between_the_quantiles_integrates_to_the_level(freedom):
     t = student_quantile(freedom, level=0.9)
     x = np.linspace(-t, t, 20_001)
     scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(freedom * math.pi)
@@ -36,5 +36,5 @@ def test_interval_by_hand():
     assert student_interval([1.0, 2.0, 3.0]) == pytest.approx((2 - 2.4841, 2 + 2.4841), abs=1e-4)
 
 
-def test_equal_values_leave_no_room():
+def test_equal_values_give_an_interval_of_width_zero():
     assert student_interval([4.0, 4.0]) == (4.0, 4.0)

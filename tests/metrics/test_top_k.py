@@ -1,4 +1,4 @@
-"""Search without a ground truth: by hand, against sorting, and the same whatever stands beside a pair."""
+"""Search without a ground truth: by hand, against sorting, and the same whatever the other pairs."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ def test_a_score_is_that_of_the_pair_alone(monkeypatch: pytest.MonkeyPatch, widt
         assert pairs(top_k(captions, pictures, 30)) == pairs(whole)
 
 
-def test_copies_tie_and_stand_in_row_order():
-    """Of five copies the first three, wherever they stand in a block."""
+def test_copies_tie_and_are_ranked_in_row_order():
+    """Of five copies the first three, wherever they lie in a block."""
     torch.manual_seed(0)
     rows = torch.randn(50, 1, 37)
     rows[[3, 17, 18, 40, 49]] = 4 * rows[3]
@@ -121,7 +121,7 @@ def test_everything_equal():
     assert found.candidates.tolist() == [list(range(5))] * 3
 
 
-def test_rounding_of_blocks_hides_nothing():
+def test_rounding_of_products_decides_nothing():
     """Scores that float32 products of thousands of terms cannot tell apart: the exact ones decide."""
     torch.manual_seed(1)
     base = torch.randn(1, 1, 4096)

@@ -43,13 +43,13 @@ def test_what_a_checkpoint_holds(tmp_path, zipped):
 
 
 @BOTH
-@pytest.mark.parametrize("place", ["opt", "model", "beside"])
-def test_a_payload_does_not_run_and_is_named(tmp_path, zipped, place):
+@pytest.mark.parametrize("part", ["opt", "model", "beside"])
+def test_a_payload_does_not_run_and_is_named(tmp_path, zipped, part):
     content = published_content()
     command = Command(tmp_path / "ran")
-    if place == "opt":
+    if part == "opt":
         content["opt"].resume = command
-    elif place == "model":
+    elif part == "model":
         content["model"][0]["fc.weight"] = command
     else:
         content["more"] = command
@@ -110,11 +110,11 @@ def test_cut_short(tmp_path, zipped, part):
 
 @BOTH
 def test_torn_in_the_middle(tmp_path, zipped):
-    """any error but a CheckpointError would be a traceback; a file that survives is fine"""
+    """any error but a CheckpointError would be a traceback; a file that is still whole is fine"""
     path = write_checkpoint(tmp_path / "c", published_content(), zipped=zipped)
     whole = path.read_bytes()
-    for place in range(0, 4000, 97):
-        path.write_bytes(whole[:place] + bytes(byte ^ 0x55 for byte in whole[place : place + 9]) + whole[place + 9 :])
+    for start in range(0, 4000, 97):
+        path.write_bytes(whole[:start] + bytes(byte ^ 0x55 for byte in whole[start : start + 9]) + whole[start + 9 :])
         try:
             read_published_checkpoint(path)
         except CheckpointError:

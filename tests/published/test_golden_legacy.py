@@ -169,7 +169,7 @@ def test_golden_embeddings(case: Case, imported, features: Path, folder: Path) -
 
 @every_case
 def test_golden_command_line_at_the_training_batch_size(case: Case, imported, features: Path) -> None:
-    """without --batch-size, as somebody who has only the checkpoint would do it"""
+    """without --batch-size, as done with nothing but the checkpoint"""
     result = CliRunner().invoke(app, ["eval", str(imported(case.file)), "--data", str(features), "--json"])
     assert result.exit_code == 0, result.output
     batch_size = case.numbers["checkpoint"]["opt"]["batch_size"]

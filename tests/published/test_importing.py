@@ -1,4 +1,4 @@
-"""import-checkpoint on small files in the published layout: what it makes, and what it says when it cannot."""
+"""import-checkpoint on small files in the published layout: what it makes, and its errors."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_every_weight_arrives(tmp_path, sources, host, selfalign, zipped):
     assert result.notes == []
 
 
-def test_the_recipe_is_what_the_options_say(tmp_path, sources):
+def test_the_recipe_follows_the_options(tmp_path, sources):
     recipe = import_content(tmp_path, published_content(CAMERA_OPTIONS), sources["camera"]).checkpoint.recipe
     assert recipe.compat == "published"
     assert (recipe.data.max_words, recipe.data.pad_to_max_words, recipe.data.batch_size) == (9, True, 4)
@@ -299,7 +299,7 @@ def test_nothing_good_is_replaced(tmp_path, sources):
     assert sorted(path.name for path in tmp_path.glob("*.ckpt*")) == ["new.ckpt"]
 
 
-def test_a_selfalign_checkpoint_is_told_so(tmp_path, sources):
+def test_a_selfalign_checkpoint_is_refused_as_such(tmp_path, sources):
     import_content(tmp_path, published_content(), sources["vsrn"])
     save_checkpoint(tmp_path / "again.ckpt", load_checkpoint(tmp_path / "new.ckpt"))
     with pytest.raises(CheckpointError, match="is a selfalign checkpoint already"):

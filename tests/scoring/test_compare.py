@@ -21,7 +21,7 @@ TRUTH = torch.arange(60) // 2
 
 
 def embeddings(path: Path, noise: float, **changes: Any) -> Path:
-    """30 pictures with two captions each, more or less well told apart."""
+    """30 pictures with two captions each, retrieved more or less well."""
     torch.manual_seed(0)
     images = torch.randn(30, 16)
     captions = images[TRUTH] + noise * torch.randn(60, 16)
@@ -90,6 +90,7 @@ def test_other_folds_are_not_compared(tmp_path: Path):
         ),
         ('{"ranks": {"i2t": [0], "t2i": [1], "image_of_caption": [0]}}', "expected one rank >= 1 per query"),
         ('{"ranks": {"i2t": [1], "t2i": [1, 2], "image_of_caption": [0]}}', "expected one rank >= 1 per query"),
+        ('{"ranks": {"i2t": [1], "t2i": [], "image_of_caption": []}}', "expected one rank >= 1 per query"),
         ('{"ranks": {"i2t": [1, 1], "t2i": [1], "image_of_caption": [0]}}', "1 of 2 pictures have no caption"),
     ],
 )

@@ -34,7 +34,7 @@ def metrics(tmp_path: Path) -> Any:
     }
     for name, i2t in truths.items():
         t2i = {caption: [image for image in i2t if caption in i2t[image]] for caption in CAPTIONS}
-        paths = [tmp_path / f"{name}_{way}.json" for way in ("i2t", "t2i")]
+        paths = [tmp_path / f"{name}_{direction}.json" for direction in ("i2t", "t2i")]
         for path, truth in zip(paths, (i2t, {key: right for key, right in t2i.items() if right}), strict=True):
             path.write_text(json.dumps(truth))
         getattr(metrics, f"set_{name}_gts")(*map(str, paths))
@@ -78,7 +78,7 @@ def test_scores_do_not_depend_on_folds(tmp_path: Path, metrics: Any):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"caption_ids": None}, "has no caption ids"),
         ({"image_ids": ["cat", "42", "7"]}, "'cat' is none"),
@@ -87,8 +87,8 @@ def test_scores_do_not_depend_on_folds(tmp_path: Path, metrics: Any):
         ({"caption_ids": ["100", "100", "101", "102", "103", "104"]}, "occur twice"),
     ],
 )
-def test_ids_that_are_not_those_of_coco(tmp_path: Path, metrics: Any, changes: dict[str, Any], said: str):
-    with pytest.raises(DataError, match=said):
+def test_ids_that_are_not_those_of_coco(tmp_path: Path, metrics: Any, changes: dict[str, Any], message: str):
+    with pytest.raises(DataError, match=message):
         with_eccv(evaluation(tmp_path, **changes), metrics)
 
 

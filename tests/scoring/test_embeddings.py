@@ -1,4 +1,4 @@
-"""Embedding files: written and read back, readable by anybody, whole or not at all, faults named."""
+"""Embedding files: written and read back, readable by h5py alone, complete or absent, faults named."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def test_what_is_written_is_read(tmp_path: Path, suffix: str, views: int, contex
     path = tmp_path / f"e{suffix}"
     images, captions = write(path, views, context)
     found = read_embeddings(path)
-    for ours, theirs in ((images, found.images), (captions, found.captions)):
-        assert torch.equal(ours.pooled, theirs.pooled)
-        assert torch.equal(ours.shared, theirs.shared)
+    for written, read in ((images, found.images), (captions, found.captions)):
+        assert torch.equal(written.pooled, read.pooled)
+        assert torch.equal(written.shared, read.shared)
     assert found.image_of_caption.tolist() == [2, 0, 1, 1]
     assert (found.image_ids, found.caption_texts) == (["7", "ä", "x.jpg"], TEXTS)
     assert (found.attributes["signature"], found.attributes["seed"]) == ("split:test", 3)
@@ -71,7 +71,7 @@ def test_what_is_written_is_read(tmp_path: Path, suffix: str, views: int, contex
 
 
 @pytest.mark.parametrize(("views", "context"), [(1, 4), (3, 0), (3, 4)])
-def test_anybody_reads_whole_vectors_even_after_the_file_moved(tmp_path: Path, views: int, context: int):
+def test_h5py_reads_complete_vectors_even_after_the_file_moved(tmp_path: Path, views: int, context: int):
     images, captions = write(tmp_path / "e.h5", views, context)
     (tmp_path / "elsewhere").mkdir()
     moved = (tmp_path / "e.h5").rename(tmp_path / "elsewhere" / "f.h5")
@@ -117,7 +117,9 @@ def test_texts_stored_as_bytes_become_text(tmp_path: Path, suffix: str):
         ({"image_of_caption": None}, "no image_of_caption"),
         ({"image": np.eye(3, 5)}, r"image has shape \(3, 1, 5\); expected \(N, V, 4\)"),
         ({"image": np.eye(3, 4, dtype=np.int64)}, "image is int64"),
-        ({"caption": np.zeros((0, 4))}, r"caption is \(0, 4\); expected at least one number"),
+        ({"caption": np.zeros((4, 0))}, r"caption is \(4, 0\); expected at least one number"),
+        ({"image": np.zeros((0, 4))}, r"image is \(0, 4\); expected at least one number"),
+        ({"caption": np.zeros((0, 4))}, r"image_of_caption is int32 \(4,\); expected int64 \(0,\)"),
         ({"image_of_caption": np.array([0, 1, 2])}, r"image_of_caption is int64 \(3,\); expected int64 \(4,\)"),
         (
             {"image_of_caption": np.array([0, 1, 3, 1])},

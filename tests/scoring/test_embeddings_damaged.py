@@ -23,7 +23,7 @@ ARRAYS = {
 
 @pytest.mark.parametrize("size", [0, 2**64 - 8, 2**64 - 1])
 def test_a_heap_that_sends_the_library_in_circles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: int) -> None:
-    """24 bytes behind the mark of a heap stands the size of its first object; texts lie in heaps."""
+    """24 bytes behind the mark of a heap lies the size of its first object; texts lie in heaps."""
     monkeypatch.setattr(sandbox, "READING_SECONDS", 0)
     path = tmp_path / "e.h5"
     with h5py.File(path, "w") as file:
@@ -73,7 +73,7 @@ def test_arrays_that_are_none(tmp_path: Path, content: bytes) -> None:
     assert str(path) in caught.value.message
 
 
-def test_an_array_of_python_2_is_read_without_a_word(tmp_path: Path) -> None:
+def test_an_array_of_python_2_is_read_without_a_warning(tmp_path: Path) -> None:
     """numpy warns of it; warnings are errors here."""
     content = header("{'descr': '<f4', 'fortran_order': False, 'shape': (3L, 4L)}") + bytes(48)
     assert read_embeddings(archive(tmp_path / "e.npz", caption=content)).captions.pooled.shape == (3, 4)

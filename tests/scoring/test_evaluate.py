@@ -35,11 +35,13 @@ def test_the_json_document(world: World, forks: Forks, unbroken: Path, tmp_path:
     assert {"split", "images", "captions", "folds", "i2t", "t2i", "rsum", "signature", "checkpoints"} <= set(found)
     assert (found["split"], found["images"], found["captions"], found["folds"]) == ("test", 20, 100, 1)
     assert found["checkpoints"] == [str(unbroken / "best.ckpt")]
-    for way in ("i2t", "t2i"):
-        assert set(found[way]) >= DIRECTION
-        assert 0 <= found[way]["r1"] <= found[way]["r5"] <= found[way]["r10"] <= 100
-        assert found[way]["mean_rank"] >= 1
-    assert found["rsum"] == pytest.approx(sum(found[way][name] for way in ("i2t", "t2i") for name in RECALLS))
+    for direction in ("i2t", "t2i"):
+        assert set(found[direction]) >= DIRECTION
+        assert 0 <= found[direction]["r1"] <= found[direction]["r5"] <= found[direction]["r10"] <= 100
+        assert found[direction]["mean_rank"] >= 1
+    assert found["rsum"] == pytest.approx(
+        sum(found[direction][name] for direction in ("i2t", "t2i") for name in RECALLS)
+    )
     assert [(set(fold) >= {"i2t", "t2i", "rsum"}, fold["rsum"]) for fold in found["per_fold"]] == [
         (True, found["rsum"])
     ]
@@ -53,7 +55,9 @@ def test_best_is_scored_as_training_scored_it(forks: Forks, unbroken: Path, tmp_
     (line,) = [line for line in lines_of(unbroken) if (line["kind"], line["step"]) == ("validation", best["step"])]
     found = scored(forks, tmp_path, unbroken / "best.ckpt", "--split", "dev")
     assert found["rsum"] == line["rsum"] == best["scores"]["rsum"]
-    assert {f"{way}_{name}": found[way][name] for way in ("i2t", "t2i") for name in DIRECTION}.items() <= line.items()
+    assert {
+        f"{direction}_{name}": found[direction][name] for direction in ("i2t", "t2i") for name in DIRECTION
+    }.items() <= line.items()
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".npz"])
@@ -122,7 +126,7 @@ def test_the_dev_limit_counts_captions(world: World, forks: Forks, tmp_path: Pat
     assert scored(forks, tmp_path, "run/best.ckpt")["captions"] == 100
 
 
-def test_the_signature_tells_models_apart(forks: Forks, unbroken: Path, tmp_path: Path) -> None:
+def test_signatures_of_different_models_differ(forks: Forks, unbroken: Path, tmp_path: Path) -> None:
     """Also those of one recipe, and how often each is in an ensemble; of other programs' vectors, the vectors."""
     one, two = unbroken / "best.ckpt", tmp_path / "other.ckpt"
     content = opened(one)

@@ -38,7 +38,7 @@ def test_the_layout(embeddings: Path) -> None:
         assert {name: (file[name].shape, file[name].asstr()[0]) for name in ("image_id", "caption_text")}.keys()
         assert file["image_id"].shape == (20,)
         assert file["caption_text"].shape == (100,)
-        assert file.attrs["signature"].startswith("split:test|images:20|captions:100|")
+        assert file.attrs["signature"].startswith(b"split:test|images:20|captions:100|")
 
 
 def test_rows_are_in_data_set_order(world: World, embeddings: Path) -> None:

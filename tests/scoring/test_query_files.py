@@ -82,10 +82,11 @@ def test_captions_without_ids_go_by_their_row(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"), [({"image_ids": ["a", "a"]}, "'a' occurs 2"), ({"caption_ids": ["", "b", "c"]}, "empty id")]
+    ("changes", "message"),
+    [({"image_ids": ["a", "a"]}, "'a' occurs 2"), ({"caption_ids": ["", "b", "c"]}, "empty id")],
 )
-def test_ambiguous_names_are_refused_and_nothing_is_written(tmp_path: Path, changes: dict[str, Any], said: str):
-    with pytest.raises(DataError, match=said):
+def test_ambiguous_names_are_refused_and_nothing_is_written(tmp_path: Path, changes: dict[str, Any], message: str):
+    with pytest.raises(DataError, match=message):
         write_trec(tmp_path / "trec", score_files([embeddings(tmp_path / "e.h5", **changes)], device="cpu"), depth=1)
     assert not (tmp_path / "trec").exists()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Captioned:
-    """A picture and what is said of it.
+    """A picture and its captions.
 
     Attributes:
         number: its id, as COCO counts.
@@ -82,7 +82,7 @@ def write_lines(path: Path, pictures: Sequence[Captioned]) -> Path:
 
 @dataclass(frozen=True)
 class CaptionDialect:
-    """One way of writing captions.
+    """A dialect of a format: captions as one program writes them.
 
     Attributes:
         write: (path, pictures) → what to name with --captions.

@@ -1,4 +1,4 @@
-"""Damage files at random, the same way in every run of the tests."""
+"""Damage files at random, equally in every run of the tests."""
 
 from __future__ import annotations
 

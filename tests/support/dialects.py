@@ -46,7 +46,7 @@ def make_pictures(counts: Sequence[int], width: int = 4, seed: int = 0, *, any_b
 
 @dataclass(frozen=True)
 class Dialect:
-    """One way of writing pictures.
+    """A dialect of a format: pictures as one program writes them.
 
     Attributes:
         write: (folder, pictures) → sources for the command.
@@ -109,7 +109,7 @@ def write_lxmert(folder: Path, pictures: Sequence[Picture]) -> list[Path]:
 
 
 def write_vinvl(folder: Path, pictures: Sequence[Picture]) -> list[Path]:
-    """Keys that say nothing: the pictures are named by imageid2idx.json; predictions come in another order."""
+    """Meaningless keys: the pictures are named by imageid2idx.json; predictions come in another order."""
     features = tsv(
         folder / "features.tsv",
         [[f"k{row}", len(p.features), b64(p.features)] for row, p in enumerate(pictures)],
@@ -121,11 +121,11 @@ def write_vinvl(folder: Path, pictures: Sequence[Picture]) -> list[Path]:
         start += len(line)
     (folder / "features.lineidx").write_text("".join(f"{start}\n" for start in starts))
     (folder / "imageid2idx.json").write_text(json.dumps({p.image_id: row for row, p in enumerate(pictures)}))
-    told = [
+    contents = [
         {"image_w": WIDTH, "image_h": HEIGHT, "objects": [{"rect": box, "class": "dog"} for box in p.boxes.tolist()]}
         for p in pictures
     ]
-    rows = [[f"k{row}", json.dumps(content)] for row, content in enumerate(told)]
+    rows = [[f"k{row}", json.dumps(content)] for row, content in enumerate(contents)]
     tsv(folder / "predictions.tsv", rows[::-1], b"\n")
     return [features]
 
@@ -287,7 +287,7 @@ def write_vlp(folder: Path, pictures: Sequence[Picture]) -> list[Path]:
 
 
 def write_own(folder: Path, pictures: Sequence[Picture]) -> list[Path]:
-    """Our own layout, with captions that others then take the place of."""
+    """Our own layout, with captions that others then replace."""
     size = (float(WIDTH), float(HEIGHT))
     records = [ImageRecord(p.image_id, p.features, "all", ["none"], boxes=p.boxes, size=size) for p in pictures]
     return [write_records(folder / "own.h5", records)]

@@ -1,7 +1,7 @@
 """A process that has imported the program and forks a child per command: real processes without their start-up time.
 
 Reads one JSON request a line. `start` forks a child that runs `python -m selfalign_cli ARGUMENTS`, and answers with
-its process id; `wait` answers with how a child ended, as `subprocess` would say it.
+its process id; `wait` answers with how a child ended, as `subprocess` reports it.
 """
 
 from __future__ import annotations

@@ -14,6 +14,6 @@ MEMORY = "/dev/shm"
 @contextmanager
 def memory_folder() -> Iterator[Path]:
     """An empty folder that is removed behind the block."""
-    place = MEMORY if os.access(MEMORY, os.W_OK | os.X_OK) else None
-    with tempfile.TemporaryDirectory(prefix="selfalign-", dir=place) as folder:
+    parent = MEMORY if os.access(MEMORY, os.W_OK | os.X_OK) else None
+    with tempfile.TemporaryDirectory(prefix="selfalign-", dir=parent) as folder:
         yield Path(folder)

@@ -14,7 +14,7 @@ OBEY = "from support import permissions; permissions.obey()"
 
 
 def obey() -> None:
-    """From now on this thread may do what the bits of files and folders allow, whoever it belongs to.
+    """From now on this thread may do what the permissions of files and folders allow, even as root.
 
     It stays the user that it is. As another one it could not read the environment that it runs in where that lies in
     a folder of root's own, and a module that is imported late would be missing.

@@ -27,9 +27,9 @@ class Done:
     def must_refuse(self, *words: str, code: int = 2) -> None:
         """One short message without a traceback, nothing on stdout, and the exit code."""
         assert (self.code, self.out) == (code, ""), self.err
-        told = [line for line in self.err.splitlines() if not line.startswith(("training:", "epoch ", "resuming "))]
-        assert told[0].startswith("error: "), self.err
-        assert len(told) <= 1 + self.err.count("\n  ") + self.err.count("\nhint: "), self.err
+        printed = [line for line in self.err.splitlines() if not line.startswith(("training:", "epoch ", "resuming "))]
+        assert printed[0].startswith("error: "), self.err
+        assert len(printed) <= 1 + self.err.count("\n  ") + self.err.count("\nhint: "), self.err
         assert "Traceback" not in self.err
         assert not [word for word in words if word not in self.err], self.err
 

@@ -81,9 +81,9 @@ def apply(changes: list[tuple[str, str, str]], folder: Path) -> None:
         assert all(line[0] in " +-\n" for line in lines), content
         before = "".join(line[1:] or "\n" for line in lines if line[0] in " -\n")
         after = "".join(line[1:] or "\n" for line in lines if line[0] in " +\n")
-        text = path.read_text(encoding="utf-8")
-        assert text.count(before) == 1, f"{name} has this {text.count(before)} times:\n{before}"
-        path.write_text(text.replace(before, after), encoding="utf-8")
+        text = "\n" + path.read_text(encoding="utf-8")
+        assert text.count(f"\n{before}") == 1, f"{name} has this {text.count(before)} times:\n{before}"
+        path.write_text(text.replace(f"\n{before}", f"\n{after}")[1:], encoding="utf-8")
 
 
 def differing(folder: Path) -> tuple[set[str], set[str]]:

@@ -1,1 +1,1 @@
-"""The same computations the straightforward way, as the released programs do them: to time against and to test by."""
+"""The computations as the released programs do them: baselines of the benches, oracles of the tests."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from selfalign_cli.bench.plain import bert, losses
-from selfalign_cli.bench.plain.bert import join_heads, split_heads
+from selfalign_cli.bench.plain.bert import merge_heads, split_heads
 from selfalign_cli.bench.plain.context import batch_norm, context_branch, length_one
 from selfalign_cli.bench.plain.losses import unit
 from selfalign_cli.bench.plain.step import Mark, context_settings, no_mark
@@ -28,7 +28,7 @@ DIVERSITY = 0.01
 
 @dataclass(frozen=True)
 class PlainPictures:
-    """What CAMERA with SelfAlign gives of B pictures.
+    """Encodings of B pictures by CAMERA with SelfAlign.
 
     Attributes:
         views: (B, V, D) of unit length.
@@ -47,14 +47,14 @@ class PlainPictures:
     context: Tensor
 
     def vectors(self) -> Tensor:
-        """(B, V, 3D) retrieval vectors: [view ; ½ mean of locals ; ½ context], the last two in every view again."""
+        """(B, V, 3D) retrieval vectors: [view ; ½ mean of locals ; ½ context], the last two repeated in every view."""
         shared = torch.cat([0.5 * self.locals.mean(dim=1), 0.5 * self.context], dim=1)
         return torch.cat([self.views, shared.unsqueeze(1).repeat(1, self.views.shape[1], 1)], dim=2)
 
 
 @dataclass(frozen=True)
 class PlainCaptions:
-    """What CAMERA with SelfAlign gives of B captions.
+    """Encodings of B captions by CAMERA with SelfAlign.
 
     Attributes:
         pooled: (B, D) of unit length.
@@ -81,14 +81,14 @@ def row_norm(norm: MaskedBatchNorm, x: Tensor) -> Tensor:
 
 
 def gated_attention(layer: GatedAttention, x: Tensor, training: bool) -> Tensor:
-    """Gated attention of (B, S, D), every place over all places (MODELS.md 3.1)."""
+    """Gated attention of (B, S, D), every position over all positions (MODELS.md 3.1)."""
     query, key, value = (split_heads(linear(x), layer.heads) for linear in (layer.query, layer.key, layer.value))
     width = query.shape[-1]
     gates = torch.sigmoid(layer.gate(layer.query_gate(query) * layer.key_gate(key)))  # (B, H, S, 2d)
     query, key = query * gates[..., :width], key * gates[..., width:]
     scores = torch.matmul(query, key.transpose(-2, -1)) / width**0.5
-    shares = functional.dropout(functional.softmax(scores, dim=-1), layer.dropout, training)
-    return join_heads(torch.matmul(shares, value))
+    weights = functional.dropout(functional.softmax(scores, dim=-1), layer.dropout, training)
+    return merge_heads(torch.matmul(weights, value))
 
 
 def attention_layers(module: GatedSelfAttention, x: Tensor, position: Tensor | None = None) -> Tensor:
@@ -114,8 +114,8 @@ def views(module: ViewSummary, x: Tensor) -> tuple[Tensor, Tensor]:
     channels_first = x.transpose(1, 2)
     read = torch.cat([functional.relu(convolution(channels_first)) for convolution in module.convs], dim=1)
     logits = module.out(read.transpose(1, 2))
-    shares = functional.softmax(logits, dim=1)
-    return unit(torch.matmul(shares.transpose(1, 2), x)), logits
+    weights = functional.softmax(logits, dim=1)
+    return unit(torch.matmul(weights.transpose(1, 2), x)), logits
 
 
 def encode_images(encoder: CameraImageEncoder, head: ContextHead, images: ImageBatch) -> PlainPictures:
@@ -130,7 +130,7 @@ def encode_images(encoder: CameraImageEncoder, head: ContextHead, images: ImageB
 
 
 def encode_words(encoder: CameraTextEncoder, head: ContextHead, tokens: Tensor) -> PlainCaptions:
-    """Encode captions from the states of BERT (B, W, E), padded places like real ones (MODELS.md 3.3)."""
+    """Encode captions from the states of BERT (B, W, E), padded positions like real ones (MODELS.md 3.3)."""
     words = length_one(encoder.word_map(tokens))
     states = attention_layers(encoder.attention, words)
     read = states + encoder.dropout(row_norm(encoder.norm, encoder.feed_forward(states)))

@@ -1,4 +1,4 @@
-"""The caption generator step by step: every step attends anew, and predicts the vocabulary, to the last place."""
+"""The caption generator step by step: all steps compute their attention and predict over the vocabulary."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from selfalign_cli.models.parts.captioner import CaptionGenerator
 
 
 def log_probabilities(generator: CaptionGenerator, regions: Tensor, labels: Tensor) -> Tensor:
-    """Predict every place of every caption, teacher forced (MODELS.md 2.3).
+    """Predict every position of every caption, teacher forced (MODELS.md 2.3).
 
     Args:
         generator: whose weights and dropout are used.
@@ -25,16 +25,16 @@ def log_probabilities(generator: CaptionGenerator, regions: Tensor, labels: Tens
     predictions = []
     for step in range(generator.max_len - 1):
         word = generator.embed(labels[:, step])
-        joined = generator.dropout(torch.cat([word, read(generator, memory, state)], dim=1))
-        state = generator.decoder(joined, state)
+        inputs = generator.dropout(torch.cat([word, read(generator, memory, state)], dim=1))
+        state = generator.decoder(inputs, state)
         predictions.append(functional.log_softmax(generator.out(state), dim=1).unsqueeze(1))
     return torch.cat(predictions, dim=1)
 
 
 def read(generator: CaptionGenerator, memory: Tensor, state: Tensor) -> Tensor:
     """Attend over the encoder states (B, R, h) with one decoder state (B, h) -> (B, h)."""
-    batch, places, width = memory.shape
-    joined = torch.cat([memory, state.unsqueeze(1).repeat(1, places, 1)], dim=2).view(-1, 2 * width)
-    scores = generator.attention_score(torch.tanh(generator.attention(joined)))
-    weights = functional.softmax(scores.view(batch, places), dim=1)
+    batch, regions, width = memory.shape
+    pairs = torch.cat([memory, state.unsqueeze(1).repeat(1, regions, 1)], dim=2).view(-1, 2 * width)
+    scores = generator.attention_score(torch.tanh(generator.attention(pairs)))
+    weights = functional.softmax(scores.view(batch, regions), dim=1)
     return torch.bmm(weights.unsqueeze(1), memory).squeeze(1)

@@ -1,4 +1,4 @@
-"""What VSRN and CAMERA share, written out: normalisations, and the context branch of SelfAlign (MODELS.md 0, 2.1)."""
+"""Common parts of VSRN and CAMERA, written out: normalisations, and SelfAlign's context branch (MODELS.md 0, 2.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stacked cross attention, what independent embeddings replace: words attend to regions for every single pair."""
+"""Stacked cross attention, the alternative to independent embeddings: words attend to regions in every pair."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ LEAKY_SLOPE = 0.1
 def score_caption(regions: Tensor, words: Tensor) -> Tensor:
     """Score one caption with many pictures, text to image (SCAN, arXiv 1803.08024, section 3.1).
 
-    Every word attends to the regions of a picture; the mean over words of the cosine between a word and what it
-    attends to is the score.
+    Every word attends to the regions of a picture; the score is the mean over words of the cosine between a word
+    and its attended region.
 
     Args:
         regions: (N, R, D).

@@ -1,4 +1,4 @@
-"""The loss terms written out: loops over pairs, and lists of negatives that are made anew for every local feature."""
+"""The loss terms written out: loops over pairs, and a list of negatives for every single local feature."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ OWN_LOGIT = -10.0
 
 
 def sinkhorn(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """Assignments (N, K) of scores (N, K): the whole matrix is divided again and again (MODELS.md 4.1 step 2)."""
+    """Assignments (N, K) of scores (N, K): the whole matrix is normalised repeatedly (MODELS.md 4.1 step 2)."""
     count, prototypes = scores.shape
-    shares = torch.exp(scores / epsilon).T
-    shares = shares / shares.sum()
+    matrix = torch.exp(scores / epsilon).T
+    matrix = matrix / matrix.sum()
     for _ in range(iterations):
-        shares = shares / shares.sum(dim=1, keepdim=True)
-        shares = shares / prototypes
-        shares = shares / shares.sum(dim=0, keepdim=True)
-        shares = shares / count
-    return (shares * count).T
+        matrix = matrix / matrix.sum(dim=1, keepdim=True)
+        matrix = matrix / prototypes
+        matrix = matrix / matrix.sum(dim=0, keepdim=True)
+        matrix = matrix / count
+    return (matrix * count).T
 
 
 def concept_loss(
@@ -32,7 +32,7 @@ def concept_loss(
     epsilon: float = 0.05,
     iterations: int = 2,
 ) -> Tensor:
-    """Concept loss of MODELS.md 4.1, one pair after the other.
+    """Concept loss of MODELS.md 4.1, one pair at a time.
 
     Args:
         regions: (B, R, D) of unit length.
@@ -51,8 +51,8 @@ def concept_loss(
         own = words[pair, :length]
         with torch.no_grad():
             partners = (own @ regions[pair].T).argmax(dim=1)
-        shares = torch.log_softmax(own @ prototypes.T / temperature, dim=1)
-        losses.append(-(targets[pair, partners] * shares).sum(dim=1).mean())
+        log_probabilities = torch.log_softmax(own @ prototypes.T / temperature, dim=1)
+        losses.append(-(targets[pair, partners] * log_probabilities).sum(dim=1).mean())
     return torch.stack(losses).mean()
 
 
@@ -63,14 +63,14 @@ def context_loss(guide: Tensor, locals_: Tensor, *, temperature: float, negative
         guide: (B, D).
         locals_: (B, S, D).
         temperature: of the logits.
-        negatives: how many of the largest negatives count; None for all.
+        negatives: number of largest negatives that count; None for all.
     """
-    batch, places, dim = locals_.shape
+    batch, positions, dim = locals_.shape
     positives = torch.bmm(locals_, guide.unsqueeze(2)) / temperature  # (B, S, 1)
-    logits = (guide @ locals_.reshape(-1, dim).T / temperature).view(batch, batch, places)
+    logits = (guide @ locals_.reshape(-1, dim).T / temperature).view(batch, batch, positions)
     own = torch.eye(batch, dtype=logits.dtype, device=logits.device).unsqueeze(2)
     logits = logits * (1 - own) + OWN_LOGIT * own
-    listed = logits.view(batch, 1, batch * places).expand(-1, places, -1)  # (B, S, B·S)
+    listed = logits.view(batch, 1, batch * positions).expand(-1, positions, -1)  # (B, S, B·S)
     if negatives is not None:
         listed = listed.topk(negatives, dim=2).values
     return -torch.log_softmax(torch.cat([positives, listed], dim=2), dim=2)[:, :, 0].mean()

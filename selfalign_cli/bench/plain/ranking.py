@@ -1,4 +1,4 @@
-"""Ranks the published way: one query after the other in double precision, and a sort of all its scores."""
+"""Ranks as in the published programs: one query at a time in double precision, by sorting all its scores."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import numpy as np
 import numpy.typing as npt
 
 Vectors = npt.NDArray[np.float64]
-Places = npt.NDArray[np.int64]
+Integers = npt.NDArray[np.int64]
 
 
-def image_ranks(images: Vectors, captions: Vectors, image_of_caption: Places, rows: Places) -> Places:
-    """Best place of an own caption in each picture's sorted list of captions, 0-based (MODELS.md section 6).
+def image_ranks(images: Vectors, captions: Vectors, image_of_caption: Integers, rows: Integers) -> Integers:
+    """Best rank of an own caption in each picture's sorted list of captions, 0-based (MODELS.md section 6).
 
     Args:
         images: (N, D).
         captions: (M, D).
         image_of_caption: (M,).
-        rows: pictures to rank for.
+        rows: pictures whose ranks are computed.
     """
     ranks = np.zeros(len(rows), dtype=np.int64)
     for number, row in enumerate(rows):
@@ -26,14 +26,14 @@ def image_ranks(images: Vectors, captions: Vectors, image_of_caption: Places, ro
     return ranks
 
 
-def caption_ranks(images: Vectors, captions: Vectors, image_of_caption: Places, rows: Places) -> Places:
-    """Place of its picture in each caption's sorted list of pictures, 0-based; captions of one picture together.
+def caption_ranks(images: Vectors, captions: Vectors, image_of_caption: Integers, rows: Integers) -> Integers:
+    """Rank of its picture in each caption's sorted list of pictures, 0-based; captions of one picture together.
 
     Args:
         images: (N, D).
         captions: (M, D).
         image_of_caption: (M,).
-        rows: pictures whose captions are ranked for, in this order.
+        rows: pictures whose captions' ranks are computed, in this order.
     """
     ranks = []
     for row in rows:

@@ -23,7 +23,7 @@ Loss = Callable[[RetrievalModel, Objective, PairBatch, Mark], dict[str, Tensor]]
 
 
 def no_mark(name: str) -> None:
-    """Measure nothing."""
+    """Do nothing."""
 
 
 def total_loss(

@@ -1,4 +1,4 @@
-"""The VSRN encoders with SelfAlign written out (MODELS.md 2.1, 2.2): every map is a convolution on its own."""
+"""The VSRN encoders with SelfAlign written out (MODELS.md 2.1, 2.2): every map is a separate convolution."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from selfalign_cli.models.selfalign import ContextHead
 
 @dataclass(frozen=True)
 class PlainSide:
-    """What an encoder with SelfAlign gives of B pictures or captions.
+    """Encodings of B pictures or captions by VSRN with SelfAlign.
 
     Attributes:
         pooled: (B, D).

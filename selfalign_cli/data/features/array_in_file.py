@@ -1,4 +1,4 @@
-"""Read rows of one large array straight out of a file, by position.
+"""Read rows of one large array directly from a file, by position.
 
 Against a memory map this costs the same, keeps resident memory small, fetches a picture from a cold disk in one
 request instead of page by page, and turns a file that was cut short while in use into an error, not a bus error.
@@ -35,7 +35,7 @@ class Extent:
 
     @property
     def end(self) -> int:
-        """First byte behind the array."""
+        """First byte after the array."""
         return self.offset + self.shape[0] * self.row_bytes
 
 
@@ -73,7 +73,7 @@ class ArrayInFile:
         self._descriptor: int | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the open file behind: another process opens its own."""
+        """Drop the open file: another process opens its own."""
         return {**self.__dict__, "_descriptor": None}
 
     def rows(self, start: int, stop: int) -> npt.NDArray[Any]:

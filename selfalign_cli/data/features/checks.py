@@ -10,14 +10,14 @@ import numpy.typing as npt
 from selfalign_cli.data.features.records import ImageRecord
 from selfalign_cli.errors import DataError
 
-# Detectors round box corners to whole pixels or scale them in float32: so far may a corner lie outside.
+# Detectors round box corners to whole pixels or scale them in float32: a corner may lie outside by as much.
 BOX_TOLERANCE = 1.0
 # Boxes and sizes are stored as float32.
 SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 def check_record(record: ImageRecord, feature_dim: int, dtype: str) -> None:
-    """Check one picture on its way into a feature file.
+    """Check one picture before it enters a feature file.
 
     Args:
         record: the picture.
@@ -46,7 +46,7 @@ def _check_features(record: ImageRecord, feature_dim: int, dtype: str) -> None:
         raise record_fault(record, f"features are {features.shape}; expected one or more regions of {feature_dim}")
     if not np.issubdtype(features.dtype, np.floating):
         raise record_fault(record, f"features are of type {features.dtype}; expected floating point")
-    with np.errstate(invalid="ignore"):  # a signalling NaN; said below
+    with np.errstate(invalid="ignore"):  # a signalling NaN; refused below
         smallest, largest = float(features.min()), float(features.max())  # either is NaN if any number is
     if not (math.isfinite(smallest) and math.isfinite(largest)):
         region, column = np.argwhere(~np.isfinite(features))[0]
@@ -64,7 +64,7 @@ def _check_size_and_boxes(record: ImageRecord) -> None:
         return
     if record.boxes.shape != (len(record.features), 4):
         raise record_fault(record, f"boxes are {record.boxes.shape}; expected {(len(record.features), 4)}")
-    with np.errstate(invalid="ignore"):  # a signalling NaN; said below
+    with np.errstate(invalid="ignore"):  # a signalling NaN; refused below
         boxes: npt.NDArray[np.float64] = record.boxes.astype(np.float64)
     right, bottom = record.size if record.size is not None else (np.inf, np.inf)
     inside = (boxes[:, :2] >= -BOX_TOLERANCE).all(1) & (boxes[:, 2] <= right + BOX_TOLERANCE)
@@ -73,8 +73,8 @@ def _check_size_and_boxes(record: ImageRecord) -> None:
     if not good.all():
         region = int(np.argmin(good))
         corners = " ".join(f"{corner:g}" for corner in boxes[region])
-        place = f" inside {right:g} x {bottom:g}" if record.size is not None else ""
-        raise record_fault(record, f"box {region} is {corners}; expected x1 < x2 and y1 < y2{place}")
+        bounds = f" inside {right:g} x {bottom:g}" if record.size is not None else ""
+        raise record_fault(record, f"box {region} is {corners}; expected x1 < x2 and y1 < y2{bounds}")
 
 
 def _check_texts(record: ImageRecord) -> None:

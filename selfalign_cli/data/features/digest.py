@@ -13,7 +13,7 @@ from selfalign_cli.data.features.records import ImageRecord
 
 
 class ContentDigest:
-    """SHA-256 over pictures, taken in one at a time.
+    """SHA-256 over pictures, added one at a time.
 
     Args:
         dtype: type in which features are stored.
@@ -24,7 +24,7 @@ class ContentDigest:
         self._hash = hashlib.sha256(f"selfalign-features 1 {dtype} {feature_dim}".encode())
 
     def add(self, record: ImageRecord, stored: npt.NDArray[Any], boxes: npt.NDArray[np.float32] | None) -> None:
-        """Take in one picture.
+        """Add one picture.
 
         Args:
             record: its texts, split and size.

@@ -12,7 +12,7 @@
     /captions/text   (M,) utf-8
     /captions/image  (M,) int64: image row of each caption; every picture has one at least, or M is 0
     /captions/id     (M,) utf-8, optional
-    /splits/<name>   (2,) int64: first image row and the one behind the last; splits do not overlap
+    /splits/<name>   (2,) int64: first image row and the one after the last; splits do not overlap
     attributes       format, version, created_by, source, feature_dim, content_hash
 
 The large arrays lie in one piece, so rows are read by their position in the file: no HDF5 handle stays open, batches
@@ -58,7 +58,7 @@ class FeatureFile:
         self._labels = None if facts.labels is None else ArrayInFile(self.path, facts.labels, facts.identity)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the texts behind: another process reads its own, if it needs them."""
+        """Drop the texts: another process reads its own, if it needs them."""
         return {name: self.__dict__[name] for name in ("path", "facts", "_regions", "_boxes", "_scores", "_labels")}
 
     def __len__(self) -> int:
@@ -121,7 +121,7 @@ class FeatureFile:
 
         Args:
             rows: (B,) image rows.
-            target: (B, R, F) array of the stored type; places behind a picture's regions are left as they are.
+            target: (B, R, F) array of the stored type; positions after a picture's regions are left as they are.
         """
         self._fill(self._regions, rows, target)
 
@@ -174,5 +174,5 @@ class FeatureFile:
         if len(rows) > 0 and full and (starts[1:] == ends[:-1]).all():
             source.read_into(int(starts[0]), target)
             return
-        for place, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
-            source.read_into(start, target[place, : end - start])
+        for row, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+            source.read_into(start, target[row, : end - start])

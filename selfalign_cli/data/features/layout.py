@@ -1,7 +1,7 @@
-"""Open a feature file that anybody may have written, and say exactly what is wrong with it if something is.
+"""Open a feature file of unknown origin, and report exactly what is wrong with it.
 
 Nothing here trusts the file: every array is checked against the others and against the size of the file before a
-single region is read. `features.py` describes the layout.
+single region is read. `file.py` describes the layout.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def read_facts(path: Path) -> Facts:
         _check_header(file, path)
         features = _extent(file, "features", path, FEATURE_TYPES)
         if _number_attribute(file, "feature_dim") != features.shape[1]:
-            raise _fault(path, f"holds {features.shape} features; expected the width that feature_dim says")
+            raise _fault(path, f"holds {features.shape} features; expected the width of the attribute feature_dim")
         offsets = _offsets(file, path, features.shape[0])
         count = len(offsets) - 1
         boxes = _extent(file, "boxes", path, ("float32",)) if "boxes" in file else None
@@ -138,7 +138,7 @@ def read_texts(path: Path, name: str) -> list[str]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading and turn whatever the HDF5 library says of it into a DataError."""
+    """Open an HDF5 file for reading and turn whatever the HDF5 library raises into a DataError."""
     _expect_hdf5(path)
     # Never locked: feature files are replaced as a whole, never changed, and locks fail on network disks.
     with blaming(f"{path} is damaged", MAKE_IT), h5py.File(path, "r", locking=False) as file:
@@ -203,7 +203,7 @@ def _array(file: h5py.File, name: str, path: Path, dtype: str, dims: int) -> npt
 
 
 def _extent(file: h5py.File, name: str, path: Path, types: tuple[str, ...]) -> Extent:
-    """Locate a large array, and make sure that the place found is the right one."""
+    """Locate a large array, and make sure that its rows are where the library reads them."""
     found = _dataset(file, name, path)
     if found.ndim != 2 or found.size == 0 or found.dtype not in [np.dtype(t) for t in types]:
         raise _fault(path, f"has {name} of type {found.dtype}, shape {found.shape}; expected two axes of {types}")

@@ -1,4 +1,4 @@
-"""Write an HDF5 file that appears whole or not at all, and survive a full disk while doing so."""
+"""Write an HDF5 file that appears whole or not at all, also when the disk becomes full."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from selfalign_cli.errors import DataError
 
 # HDF5 1.8 (2008) on: readable everywhere, and the first whose own records carry checksums.
 LIBVER = ("v108", "v108")
-# Fixed-length text takes the room of its longest entry in every row; nobody's captions come near this.
+# Fixed-length text takes the length of its longest entry in every row; real captions come nowhere near this.
 TEXTS_AT_ONCE = 65536
 LARGEST_TEXTS = 4 * 1024**3
 # Rows are sent to the disk in pieces of this size as they come, and beyond the first so many bytes of a data set they
@@ -31,8 +31,8 @@ CACHED = 1024**3
 class GuardedStream:
     """The file below the HDF5 library. When a write fails it keeps the fault and goes on as if all were well.
 
-    The library cannot close a file whose last writes fail: it ends the process with a segmentation fault. So it never
-    hears of the fault; `raise_fault` tells it to the program.
+    The library cannot close a file whose last writes fail: it ends the process with a segmentation fault. So the fault
+    is kept from it, and raised by `raise_fault`.
     """
 
     def __init__(self, raw: BinaryIO) -> None:
@@ -59,7 +59,7 @@ class GuardedStream:
         return len(data)
 
     def write_at(self, data: memoryview, position: int) -> None:
-        """Write at a place of one's own, leaving the library's position alone; or keep the fault."""
+        """Write at another position than the library's, which stays; or keep the fault."""
         done = 0
         try:
             while self.fault is None and done < len(data):
@@ -83,7 +83,7 @@ class GuardedStream:
         return size
 
     def readinto(self, target: memoryview) -> int:
-        """Read back what was written; zeros behind the end."""
+        """Read back what was written; zeros after the end."""
         count = self.raw.readinto(target) or 0  # type: ignore[attr-defined]
         target[count:] = bytes(len(target) - count)
         return len(target)
@@ -101,13 +101,13 @@ class GuardedStream:
         return self.raw.tell()
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: writes are not buffered."""
 
 
 class AppendedRows:
-    """A data set of rows in one piece, filled from the first to the last, past the HDF5 library.
+    """A data set of rows in one piece, filled from the first to the last, bypassing the HDF5 library.
 
-    The library only says where the rows go: letting it write them takes three times as long.
+    The library only allocates the rows: letting it write them takes three times as long.
 
     Args:
         file: the file from `hdf5_output`.
@@ -171,16 +171,16 @@ def write_text_attribute(group: h5py.Group, name: str, text: str) -> None:
 
 @contextmanager
 def hdf5_output(path: Path) -> Iterator[tuple[h5py.File, GuardedStream]]:
-    """Make an HDF5 file; it takes its place when the block ends well.
+    """Make an HDF5 file; it appears under its name when the block succeeds.
 
     Args:
         path: the file to make or to replace.
 
     Yields:
-        The file, and its stream: call `raise_fault` now and then to stop early on a full disk.
+        The file and its stream: call `raise_fault` now and then to stop early on a full disk.
 
     Raises:
-        DataError: the place cannot be written to.
+        DataError: the folder cannot be written to.
         RunError: the disk is full.
     """
     with ExitStack() as last, replacing(path) as temporary:
@@ -191,7 +191,7 @@ def hdf5_output(path: Path) -> Iterator[tuple[h5py.File, GuardedStream]]:
         with h5py.File(stream, "w", libver=LIBVER) as file:
             yield file, stream
         stream.raise_fault()
-        os.fsync(raw.fileno())  # a network disk may tell only now, and only this open file, that it is full
+        os.fsync(raw.fileno())  # a network disk may report only now, and only to this open file, that it is full
 
 
 def remove_abandoned(path: Path, *, but: Path | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Work that goes on in a second thread, in order and never far behind."""
+"""Work in a second thread, in order and never far behind."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 AHEAD = 8
-"""Calls that may wait; each keeps the regions of a picture in memory."""
+"""Calls that may be pending; each keeps the regions of a picture in memory."""
 
 
 class SecondThread:
-    """Runs calls one after the other, beside the caller. At the end of the block all are done.
+    """Runs calls one after the other, concurrently with the caller. At the end of the block all are done.
 
-    It pays for work that lets go of Python's lock, such as hashing. What a call is given must not be changed later.
+    It pays for work that releases the GIL, such as hashing. The arguments of a call must not be changed later.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Write a feature file from a stream of pictures: bounded memory, checked on the way, all or nothing."""
+"""Write a feature file from a stream of pictures: bounded memory, every record checked, all or nothing."""
 
 from __future__ import annotations
 
@@ -121,9 +121,9 @@ class _Writer:
         self.digest = ContentDigest(dtype, shape[1])
 
     def add(self, record: ImageRecord) -> None:
-        """Check one picture, store it and take it into the content hash."""
+        """Check one picture, store it and add it to the content hash."""
         check_record(record, self.features.shape[1], self.dtype)
-        self._check_place(record)
+        self._check_order(record)
         row, start = self.images, int(self.offsets[self.images])
         end = start + len(record.features)
         stored = np.ascontiguousarray(record.features, dtype=self.dtype)
@@ -158,7 +158,7 @@ class _Writer:
                 f"expected {len(self.offsets) - 1} with {regions}",
                 "it changed while it was read, or it is damaged",
             )
-        for group in ("captions", "splits"):  # made here, since groups made on the way would hold the time of day
+        for group in ("captions", "splits"):  # made last: groups made while writing would hold the time of day
             self.file.create_group(group)
         self.file["offsets"] = self.offsets
         if self.sizes is not None:
@@ -181,7 +181,7 @@ class _Writer:
             self.digest.add_extractor(origin.extractor)
         return self.digest.hexdigest()
 
-    def _check_place(self, record: ImageRecord) -> None:
+    def _check_order(self, record: ImageRecord) -> None:
         """Check a picture against those before it and against the announced totals."""
         split = record.split
         if split not in self.splits:

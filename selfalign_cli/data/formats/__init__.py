@@ -23,7 +23,7 @@ from selfalign_cli.data.formats import (
     scan,
     vinvl_tsv,
 )
-from selfalign_cli.data.formats.joined import with_captions
+from selfalign_cli.data.formats.caption_join import with_captions
 from selfalign_cli.errors import DataError, reason_of
 
 

@@ -1,7 +1,7 @@
 """Arrays of numpy in files of their own (`.npy`) and in archives (`.npz`), read without running or trusting anything.
 
-Headers are read by their one known form, not evaluated; sizes are held against the file before memory is taken; and
-objects go through the restricted unpickler.
+Headers are matched against their one known form, not evaluated; sizes are checked against the file before memory is
+allocated; and objects go through the restricted unpickler.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ArrayHeader:
 
 
 def read_npy_header(path: Path) -> ArrayHeader:
-    """Read what a `.npy` file says of itself.
+    """Read type and shape of the array in a `.npy` file.
 
     Raises:
         DataError: it is missing, no array, or of another size than it says.
@@ -76,7 +76,7 @@ def read_npy_object(path: Path) -> Any:
         The object itself where the file holds a single one, else an array or a list of them.
 
     Raises:
-        DataError: it is missing or damaged, or asks for anything that would have to run.
+        DataError: it is missing or damaged, or refers to anything that would have to run.
     """
     with _opened(path) as stream:
         header = _header(stream, str(path))
@@ -135,7 +135,7 @@ class NpyRows:
 
 @dataclass(frozen=True)
 class Archive:
-    """An open `.npz` file. Its checksums are held against every array that is read."""
+    """An open `.npz` file. Every array that is read is checked against its checksum."""
 
     path: Path
     members: dict[str, zipfile.ZipInfo]
@@ -143,7 +143,7 @@ class Archive:
     _bytes: int
 
     def header(self, name: str) -> ArrayHeader:
-        """Type and shape of one array; nothing behind its header is read.
+        """Type and shape of one array; only the header is read.
 
         Raises:
             DataError: it is damaged, or larger than the file can hold.
@@ -213,27 +213,27 @@ def _sized_header(stream: IO[bytes], path: Path) -> ArrayHeader:
     return header
 
 
-def _header(stream: IO[bytes], place: str) -> ArrayHeader:
+def _header(stream: IO[bytes], where: str) -> ArrayHeader:
     start = stream.read(8)
     length_bytes = {1: 2, 2: 4, 3: 4}.get(start[6]) if len(start) == 8 and start.startswith(MAGIC) else None
     if length_bytes is None:
-        raise DataError(f"{place} is not a numpy array (it starts with {start!r})", FETCH_AGAIN)
+        raise DataError(f"{where} is not a numpy array (it starts with {start!r})", FETCH_AGAIN)
     length = int.from_bytes(stream.read(length_bytes), "little")
     text = stream.read(min(length, _LONGEST_HEADER + 1))
     found = _HEADER.fullmatch(text) if len(text) <= _LONGEST_HEADER else None
     if found is None:
-        raise DataError(f"{place} has a header that this program does not know", FETCH_AGAIN)
+        raise DataError(f"{where} has a header that this program does not know", FETCH_AGAIN)
     shape = tuple(int(part) for part in re.findall(rb"[0-9]+", found[3]))
-    with blaming(f"{place} has numbers of the unknown type {found[1]!r}", FETCH_AGAIN):
+    with blaming(f"{where} has numbers of the unknown type {found[1]!r}", FETCH_AGAIN):
         dtype = np.dtype(found[1].decode("ascii"))
     return ArrayHeader(dtype, found[2] == b"True", shape, 8 + length_bytes + len(text))
 
 
-def _numbers(stream: IO[bytes], header: ArrayHeader, place: str) -> Array:
-    """Read the numbers behind a header."""
+def _numbers(stream: IO[bytes], header: ArrayHeader, where: str) -> Array:
+    """Read the numbers after a header."""
     if header.dtype.kind not in "fiu":
-        raise DataError(f"{place} holds {header.dtype}; expected numbers")
+        raise DataError(f"{where} holds {header.dtype}; expected numbers")
     raw = stream.read(header.nbytes + 1)  # one more, to reach the checksum of an archive
     if len(raw) != header.nbytes:
-        raise DataError(f"{place} does not hold the {header.nbytes:,} bytes that its header says", FETCH_AGAIN)
+        raise DataError(f"{where} does not hold the {header.nbytes:,} bytes that its header says", FETCH_AGAIN)
     return np.frombuffer(raw, header.dtype).reshape(header.shape, order="F" if header.fortran else "C")

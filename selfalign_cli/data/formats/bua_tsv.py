@@ -22,7 +22,7 @@ from selfalign_cli.errors import DataError
 
 @dataclass(frozen=True)
 class _Columns:
-    """Where the fields stand."""
+    """Positions of the fields."""
 
     count: int
     image_w: int
@@ -40,7 +40,7 @@ _DIALECTS = {
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Location:
     """Where a picture's line starts."""
 
     path: Path
@@ -65,48 +65,50 @@ def open_pictures(sources: Sequence[Path]) -> Pictures:
         DataError: a file is missing or cut short, a line is faulty, or a picture occurs twice.
     """
     counted = Counted()
-    places = []
+    locations = []
     for source in sources:
         columns = None
         for line in read_lines(source):
             columns = columns or _dialect(line)
             _count(counted, line, columns)
-            places.append(_Place(source, line.number, line.offset))
-    return counted.pictures(sources, partial(_reading, places, counted))
+            locations.append(_Location(source, line.number, line.offset))
+    return counted.pictures(sources, partial(_reading, locations, counted))
 
 
 def _dialect(line: Line) -> _Columns:
     columns = _DIALECTS.get(len(line.fields))
     if columns is None:
-        raise DataError(f"{line.place} has {len(line.fields)} fields; expected 6, 7 (ViLBERT) or 10 (LXMERT)")
+        raise DataError(f"{line.where} has {len(line.fields)} fields; expected 6, 7 (ViLBERT) or 10 (LXMERT)")
     if not line.ended:
-        raise DataError(f"{line.place} has no end", FETCH_AGAIN)
+        raise DataError(f"{line.where} has no end", FETCH_AGAIN)
     return columns
 
 
 def _count(counted: Counted, line: Line, columns: _Columns) -> None:
     if len(line.fields) != columns.count:
-        raise DataError(f"{line.place} has {len(line.fields)} fields; expected {columns.count}", FETCH_AGAIN)
+        raise DataError(f"{line.where} has {len(line.fields)} fields; expected {columns.count}", FETCH_AGAIN)
     boxes = line.whole(columns.num_boxes, "num_boxes")
     width = line.width(columns.features, boxes, "features")
     if boxes and line.width(columns.boxes, boxes, "boxes") != 4:
         raise DataError(
-            f"{line.place} has {len(line.fields[columns.boxes]):,} characters of boxes; expected {boxes} x 4"
+            f"{line.where} has {len(line.fields[columns.boxes]):,} characters of boxes; expected {boxes} x 4"
         )
-    counted.add(line.text(0, "the id"), boxes, width, line.place)
+    counted.add(line.text(0, "the id"), boxes, width, line.where)
 
 
 @contextmanager
-def _reading(places: list[_Place], counted: Counted) -> Iterator[ReadPicture]:
+def _reading(locations: list[_Location], counted: Counted) -> Iterator[ReadPicture]:
     with ExitStack() as stack:
-        files = {path: stack.enter_context(opened(path)) for path in dict.fromkeys(place.path for place in places)}
+        files = {
+            path: stack.enter_context(opened(path)) for path in dict.fromkeys(location.path for location in locations)
+        }
 
         def read(row: int) -> Regions:
-            place = places[row]
-            line = read_again(files[place.path], place.path, place.number, place.offset)
+            location = locations[row]
+            line = read_again(files[location.path], location.path, location.number, location.offset)
             columns = _DIALECTS.get(len(line.fields))
             if columns is None or line.fields[0].decode("utf-8", "replace") != counted.ids[row]:
-                raise DataError(f"{line.place} changed while it was read", "start again")
+                raise DataError(f"{line.where} changed while it was read", "start again")
             return _decode(line, columns, counted.feature_dim)
 
         yield read

@@ -1,8 +1,8 @@
-"""HDF5 of bottom-up-attention for question answering, with a pickled map from picture ids to rows beside it.
+"""HDF5 of bottom-up-attention for question answering, with a pickled map from picture ids to rows in the same folder.
 
     fixed (BUTD)      image_features (N, R, F), image_bb (N, R, 4), spatial_features (N, R, 6)
     adaptive (BAN)    image_features (sum n, F), image_bb (sum n, 4), spatial_features (sum n, 6),
-                      pos_boxes (N, 2): first region of a picture, and the one behind its last
+                      pos_boxes (N, 2): first region of a picture, and the one after its last
     NAME_imgid2idx.pkl   dict: picture id → row
 
 `spatial_features` are x1 y1 x2 y2 w h divided by the picture's width and height, which gives its size back.
@@ -33,7 +33,7 @@ LARGEST_ID = 10**18
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Location:
     """A row (fixed) or some regions (adaptive) of a file."""
 
     path: Path
@@ -49,13 +49,13 @@ def open_pictures(sources: Sequence[Path]) -> Pictures:
     """Read which picture is where.
 
     Args:
-        sources: HDF5 files, each with its map beside it.
+        sources: HDF5 files, each with its map in the same folder.
 
     Raises:
         DataError: a file or its map is missing or damaged, or they do not fit each other.
     """
     counted = Counted()
-    places: list[_Place] = []
+    locations: list[_Location] = []
     notes: list[str] = []
     for source in sources:
         with opened_hdf5(source) as file:
@@ -64,11 +64,11 @@ def open_pictures(sources: Sequence[Path]) -> Pictures:
         for name, row in rows.items():
             extent, regions = extents[row]
             counted.add(name, regions, width, f"{source}, row {row}")
-            places.append(_Place(source, extent))
+            locations.append(_Location(source, extent))
         if len(rows) < len(extents):
             left_out = len(extents) - len(rows)
             notes.append(f"{left_out:,} rows of {source} are left out: its map names no picture for them")
-    return counted.pictures(sources, partial(_reading, places), notes)
+    return counted.pictures(sources, partial(_reading, locations), notes)
 
 
 def _extents(file: h5py.File) -> tuple[list[tuple[int | slice, int]], int]:
@@ -110,18 +110,20 @@ def _rows(source: Path, count: int) -> dict[str, int]:
 
 
 @contextmanager
-def _reading(places: list[_Place]) -> Iterator[ReadPicture]:
+def _reading(locations: list[_Location]) -> Iterator[ReadPicture]:
     with ExitStack() as stack:
         files = {
             path: _opened(stack.enter_context(opened_hdf5(path)))
-            for path in dict.fromkeys(place.path for place in places)
+            for path in dict.fromkeys(location.path for location in locations)
         }
 
         def read(row: int) -> Regions:
-            place = places[row]
-            found = {name: np.asarray(rows[place.rows]) for name, rows in files[place.path].items()}
+            location = locations[row]
+            found = {name: np.asarray(rows[location.rows]) for name, rows in files[location.path].items()}
             boxes = found.get(BOXES)
-            size = _size(found[BOXES], found[SPATIAL], f"{place.path}, {place.rows}") if SPATIAL in found else None
+            size = (
+                _size(found[BOXES], found[SPATIAL], f"{location.path}, {location.rows}") if SPATIAL in found else None
+            )
             return Regions(found[FEATURES], boxes, size)
 
         yield read
@@ -141,8 +143,8 @@ def _opened(file: h5py.File) -> dict[str, h5py.Dataset]:
     return found
 
 
-@np.errstate(all="ignore")  # damaged numbers are said below, not warned about
-def _size(boxes: Array, spatial: Array, place: str) -> tuple[float, float]:
+@np.errstate(all="ignore")  # damaged numbers are an error below, not a warning
+def _size(boxes: Array, spatial: Array, where: str) -> tuple[float, float]:
     """Width and height of a picture, from corners in pixels and the same corners divided by them."""
     pixels, parts = boxes.astype(np.float64), spatial.astype(np.float64)
     sides = []
@@ -152,7 +154,7 @@ def _size(boxes: Array, spatial: Array, place: str) -> tuple[float, float]:
         side = np.rint(pixels[widest, axis + 2] / part) if part > 0 else np.nan
         if not (np.abs(parts[:, [axis, axis + 2]] * side - pixels[:, [axis, axis + 2]]) <= TOLERANCE).all():
             raise DataError(
-                f"{place}: {SPATIAL} are not the corners of {BOXES} divided by one width and height",
+                f"{where}: {SPATIAL} are not the corners of {BOXES} divided by one width and height",
                 "the file is damaged; fetch it again",
             )
         sides.append(float(side))

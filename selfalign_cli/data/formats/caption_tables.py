@@ -3,9 +3,9 @@
     Karpathy   {"images": [{"filename", "cocoid", "imgid", "split", "sentences": [{"raw", "sentid"}]}]}
     COCO       {"images": [{"id", "file_name", "width", "height"}], "annotations": [{"image_id", "id", "caption"}]}
     list       [{"image": "dog.jpg", "split": "train", "captions": ["A dog.", "It barks."]}]
-    SCAN       SPLIT_caps.txt with k captions a picture, beside SPLIT_ids.txt; or a folder of such pairs
+    SCAN       SPLIT_caps.txt with k captions a picture, with SPLIT_ids.txt; or a folder of such pairs
 
-Which picture of the features an entry means is found by `joined.py`; here are only the names that it may go by.
+Which picture of the features an entry means is found by `caption_join.py`; here are only the names that it may go by.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class CaptionTable:
     """What a captions file holds.
 
     Attributes:
-        wanted: pictures with captions of the splits that were asked for, in the order of the file.
+        wanted: pictures with captions of the requested splits, in the order of the file.
         names: what each picture of the file may be called, those of other splits and without captions included.
     """
 
@@ -72,7 +72,7 @@ def read_whole_table(path: Path, splits: Sequence[str] = ()) -> CaptionTable:
         splits: splits to keep; none for all. Where the file knows no splits, the name of the only one (`test`).
 
     Raises:
-        DataError: it is missing, damaged or of no known kind, or lacks a split that was asked for.
+        DataError: it is missing, damaged or of no known kind, or lacks a requested split.
     """
     everything = list(_read(path))
     wanted = _of_splits([picture for picture in everything if picture.captions], path, splits)
@@ -115,16 +115,16 @@ def _read(path: Path) -> Iterator[CaptionedPicture]:
 
 def _karpathy(path: Path, images: list[Any]) -> Iterator[CaptionedPicture]:
     for number, image in enumerate(images):
-        place = f"{path}, image {number}"
-        split = _text(image, "split", place)
-        sentences = _list(image, "sentences", place)
-        names = {kind: _name(image, kind, place) for kind in ("cocoid", "filename", "imgid") if kind in image}
-        places = [f"{place}, sentence {i}" for i in range(len(sentences))]
+        where = f"{path}, image {number}"
+        split = _text(image, "split", where)
+        sentences = _list(image, "sentences", where)
+        names = {kind: _name(image, kind, where) for kind in ("cocoid", "filename", "imgid") if kind in image}
+        labels = [f"{where}, sentence {i}" for i in range(len(sentences))]
         yield CaptionedPicture(
             names=names,
             split=KARPATHY_SPLITS.get(split, split),
-            captions=[_text(row, "raw", where) for row, where in zip(sentences, places, strict=True)],
-            caption_ids=[_name(row, "sentid", where) for row, where in zip(sentences, places, strict=True)],
+            captions=[_text(row, "raw", label) for row, label in zip(sentences, labels, strict=True)],
+            caption_ids=[_name(row, "sentid", label) for row, label in zip(sentences, labels, strict=True)],
             file_name=names.get("filename"),
         )
 
@@ -132,37 +132,37 @@ def _karpathy(path: Path, images: list[Any]) -> Iterator[CaptionedPicture]:
 def _coco(path: Path, images: list[Any], annotations: list[Any]) -> list[CaptionedPicture]:
     pictures: dict[str, CaptionedPicture] = {}
     for number, image in enumerate(images):
-        place = f"{path}, image {number}"
-        names = {kind: _name(image, kind, place) for kind in ("id", "file_name") if kind == "id" or kind in image}
+        where = f"{path}, image {number}"
+        names = {kind: _name(image, kind, where) for kind in ("id", "file_name") if kind == "id" or kind in image}
         if names["id"] in pictures:
-            raise DataError(f"{place} has the id {names['id']} of one before it; expected every picture once")
+            raise DataError(f"{where} has the id {names['id']} of one before it; expected every picture once")
         pictures[names["id"]] = CaptionedPicture(
-            names, "", [], [], file_name=names.get("file_name"), size=_size(image, place)
+            names, "", [], [], file_name=names.get("file_name"), size=_size(image, where)
         )
     for number, row in enumerate(annotations):
-        place = f"{path}, annotation {number}"
-        picture = pictures.get(_name(row, "image_id", place))
+        where = f"{path}, annotation {number}"
+        picture = pictures.get(_name(row, "image_id", where))
         if picture is None:
-            raise DataError(f"{place} belongs to picture {row['image_id']}, which is not among its images")
+            raise DataError(f"{where} belongs to picture {row['image_id']}, which is not among its images")
         assert picture.caption_ids is not None
-        picture.captions.append(_text(row, "caption", place))
-        picture.caption_ids.append(_name(row, "id", place))
+        picture.captions.append(_text(row, "caption", where))
+        picture.caption_ids.append(_name(row, "id", where))
     return list(pictures.values())
 
 
 def _listed(path: Path, rows: list[Any]) -> Iterator[CaptionedPicture]:
     for number, row in enumerate(rows):
-        place = f"{path}, entry {number}"
-        image = _text(row, "image", place)
-        captions = _list(row, "captions", place)
+        where = f"{path}, entry {number}"
+        image = _text(row, "image", where)
+        captions = _list(row, "captions", where)
         if not captions or not all(isinstance(text, str) and text.strip() for text in captions):
-            raise DataError(f"{place} ({image}) has captions {shown(captions)}; expected a list of texts")
+            raise DataError(f"{where} ({image}) has captions {shown(captions)}; expected a list of texts")
         names = {"image": image, "file of image": image.rsplit("/", 1)[-1]}
-        yield CaptionedPicture(names, _text(row, "split", place), captions, file_name=image)
+        yield CaptionedPicture(names, _text(row, "split", where), captions, file_name=image)
 
 
 def _beside_ids(path: Path) -> Iterator[CaptionedPicture]:
-    """Pictures of `SPLIT_ids.txt`, each with its share of the lines of `SPLIT_caps.txt`."""
+    """Pictures of `SPLIT_ids.txt`, each with its lines of `SPLIT_caps.txt`."""
     split = path.name.removesuffix(SCAN_CAPTIONS)
     ids_path = path.with_name(f"{split}{IDS}")
     if not ids_path.exists():
@@ -185,32 +185,32 @@ def _beside_ids(path: Path) -> Iterator[CaptionedPicture]:
         start = end
 
 
-def _text(row: Any, key: str, place: str) -> str:
+def _text(row: Any, key: str, where: str) -> str:
     value = row.get(key) if isinstance(row, dict) else None
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{place} has {key} {shown(value)}; expected a text")
+        raise DataError(f"{where} has {key} {shown(value)}; expected a text")
     return value
 
 
-def _name(row: Any, key: str, place: str) -> str:
+def _name(row: Any, key: str, where: str) -> str:
     """A whole number or a text, as text."""
     value = row.get(key) if isinstance(row, dict) else None
     if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
-        raise DataError(f"{place} has {key} {shown(value)}; expected a number or a text")
+        raise DataError(f"{where} has {key} {shown(value)}; expected a number or a text")
     return str(value)
 
 
-def _list(row: Any, key: str, place: str) -> list[Any]:
+def _list(row: Any, key: str, where: str) -> list[Any]:
     value = row.get(key) if isinstance(row, dict) else None
     if not isinstance(value, list):
-        raise DataError(f"{place} has {key} {shown(value)}; expected a list")
+        raise DataError(f"{where} has {key} {shown(value)}; expected a list")
     return value
 
 
-def _size(row: dict[str, Any], place: str) -> tuple[float, float] | None:
+def _size(row: dict[str, Any], where: str) -> tuple[float, float] | None:
     if "width" not in row and "height" not in row:
         return None
     width, height = row.get("width"), row.get("height")
     if not all(isinstance(side, int | float) and 0 < side < LARGEST_SIDE for side in (width, height)):
-        raise DataError(f"{place} has width {shown(width)} and height {shown(height)}; expected positive numbers")
+        raise DataError(f"{where} has width {shown(width)} and height {shown(height)}; expected positive numbers")
     return float(width), float(height)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Open HDF5 files of others: whatever is wrong is said in one line, and nothing outside the file is read."""
+"""Open HDF5 files of other programs: any fault is one message, and nothing outside the file is read."""
 
 from __future__ import annotations
 

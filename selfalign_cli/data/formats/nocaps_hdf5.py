@@ -39,15 +39,15 @@ def open_pictures(sources: Sequence[Path]) -> Pictures:
         DataError: a file is damaged or lacks what it needs, or a picture occurs twice.
     """
     counted = Counted()
-    places: list[tuple[Path, int]] = []
+    locations: list[tuple[Path, int]] = []
     for source in sources:
         with opened_hdf5(source) as file:
             ids, features = texts(file, IDS), per_picture(file, FEATURES)
             counts = _counts(file, features, len(ids))
             for row, (name, count, width) in enumerate(zip(ids, counts, _widths(features, counts), strict=True)):
                 counted.add(name, count, width, f"{source}, row {row}")
-                places.append((source, row))
-    return counted.pictures(sources, partial(_reading, places, counted))
+                locations.append((source, row))
+    return counted.pictures(sources, partial(_reading, locations, counted))
 
 
 def _counts(file: h5py.File, features: h5py.Dataset, pictures: int) -> list[int]:
@@ -81,10 +81,10 @@ def _cut(numbers: int, count: int) -> int:
 
 
 @contextmanager
-def _reading(places: list[tuple[Path, int]], counted: Counted) -> Iterator[ReadPicture]:
+def _reading(locations: list[tuple[Path, int]], counted: Counted) -> Iterator[ReadPicture]:
     with ExitStack() as stack:
         files = {}
-        for path in dict.fromkeys(path for path, _ in places):
+        for path in dict.fromkeys(path for path, _ in locations):
             file = stack.enter_context(opened_hdf5(path))
             features = per_picture(file, FEATURES)
             boxes = per_picture(file, BOXES) if BOXES in file else None
@@ -93,10 +93,10 @@ def _reading(places: list[tuple[Path, int]], counted: Counted) -> Iterator[ReadP
                 raise DataError(f"{path} has {len(features)} rows of {FEATURES}, and another number of boxes or sizes")
             files[path] = features, boxes, sides
 
-        def read(place: int) -> Regions:
-            path, row = places[place]
+        def read(picture: int) -> Regions:
+            path, row = locations[picture]
             features, boxes, sides = files[path]
-            count, where = counted.regions[place], f"{path}, row {row}"
+            count, where = counted.regions[picture], f"{path}, row {row}"
             return Regions(
                 _regions(features[row], count, counted.feature_dim, f"{where}: {FEATURES}"),
                 None if boxes is None else _regions(boxes[row], count, 4, f"{where}: {BOXES}"),

@@ -14,8 +14,8 @@ from selfalign_cli.data.features.file import FeatureFile
 from selfalign_cli.data.features.layout import FORMAT
 from selfalign_cli.data.features.origin import Origin, require_same_extractor
 from selfalign_cli.data.features.records import ConversionPlan, ImageRecord
+from selfalign_cli.data.formats.caption_join import join
 from selfalign_cli.data.formats.foreign_hdf5 import opened_hdf5
-from selfalign_cli.data.formats.joined import join
 from selfalign_cli.data.formats.pictures import Counted, Pictures, ReadPicture, Regions, named
 from selfalign_cli.errors import DataError
 
@@ -26,7 +26,7 @@ _Part = tuple[FeatureFile, str]
 
 
 def recognises(source: Path) -> bool:
-    """Whether a path is an HDF5 file that says it is a feature file."""
+    """Whether a path is an HDF5 file with the format of a feature file."""
     if not source.is_file():
         return False
     try:
@@ -55,12 +55,12 @@ def plan_conversion(
     files = [FeatureFile(path) for path in sources]
     if captions is not None:
         return join(NAME, _pictures(sources, files), captions, splits, skip_unknown=skip_unknown)
-    held = [(file, split) for file in files for split in file.facts.splits]
-    names = [split for _, split in held]
+    available = [(file, split) for file in files for split in file.facts.splits]
+    names = [split for _, split in available]
     missing = [name for name in splits if name not in names]
     if missing:
         raise DataError(f"{named(sources)} has no split {missing[0]!r}; it has {', '.join(names)}")
-    parts = [(file, split) for file, split in held if not splits or split in splits]
+    parts = [(file, split) for file, split in available if not splits or split in splits]
     chosen = [split for _, split in parts]
     if len(set(chosen)) < len(chosen):
         raise DataError(
@@ -129,14 +129,14 @@ def _origin(files: Sequence[FeatureFile]) -> Origin | None:
 
 def _pictures(sources: Sequence[Path], files: list[FeatureFile]) -> Pictures:
     counted = Counted()
-    places: list[tuple[FeatureFile, int]] = []
+    locations: list[tuple[FeatureFile, int]] = []
     for path, file in zip(sources, files, strict=True):
         for row, (name, count) in enumerate(zip(file.image_ids, np.diff(file.facts.offsets).tolist(), strict=True)):
             counted.add(name, count, file.feature_dim, f"{path}, row {row}")
-            places.append((file, row))
+            locations.append((file, row))
 
     @contextmanager
     def reading() -> Iterator[ReadPicture]:
-        yield lambda row: _regions(*places[row])
+        yield lambda row: _regions(*locations[row])
 
     return replace(counted.pictures(sources, reading), origin=_origin(files))

@@ -1,11 +1,11 @@
 """A folder with a file for each picture; the file's name is the picture's id.
 
     NAME.npz   feat (or x, or z): (n, F); optional bbox (n, 4), image_w, image_h, num_bbox
-    NAME.npy   (n, F), with NAME_info.npy beside it or without: a dict with bbox, num_boxes, image_width, image_height
+    NAME.npy   (n, F), with or without NAME_info.npy: a dict with bbox, num_boxes, image_width, image_height
 
 Known writers: self-critical (`cocobu_att`, boxes in `cocobu_box`), TERN (`bu_att`, `bu_box`), X-modaler,
-bottom-up-attention.pytorch (x, bbox, …), MMF (`_info.npy`). Where the folder is named `…_att` and a folder `…_box` is
-beside it, boxes are `…_box/NAME.npy`.
+bottom-up-attention.pytorch (x, bbox, …), MMF (`_info.npy`). Where the folder is named `…_att` and has a
+sibling `…_box`, boxes are `…_box/NAME.npy`.
 """
 
 from __future__ import annotations
@@ -101,13 +101,13 @@ def _key(archive: Archive) -> str:
 
 @contextmanager
 def _reading(files: list[Path]) -> Iterator[ReadPicture]:
-    beside = {folder: _box_folder(folder) for folder in {path.parent for path in files}}
-    informed = {folder: any(folder.glob(f"*{INFO}")) for folder in beside}
+    box_folders = {folder: _box_folder(folder) for folder in {path.parent for path in files}}
+    informed = {folder: any(folder.glob(f"*{INFO}")) for folder in box_folders}
 
     def read(row: int) -> Regions:
         path = files[row]
         found = _read_archive(path) if path.suffix == ".npz" else _read_array(path, informed[path.parent])
-        boxes = beside[path.parent]
+        boxes = box_folders[path.parent]
         if boxes is None or found.boxes is not None:
             return found
         return Regions(found.features, single(read_npy(boxes / f"{path.stem}.npy")), found.size)
@@ -118,8 +118,8 @@ def _reading(files: list[Path]) -> Iterator[ReadPicture]:
 def _box_folder(folder: Path) -> Path | None:
     """The folder with the boxes of a folder of features, if there is one."""
     name = folder.resolve().name
-    beside = folder.resolve().with_name(f"{name.removesuffix(ATTENTION)}{BOX}")
-    return beside if name.endswith(ATTENTION) and beside.is_dir() else None
+    sibling = folder.resolve().with_name(f"{name.removesuffix(ATTENTION)}{BOX}")
+    return sibling if name.endswith(ATTENTION) and sibling.is_dir() else None
 
 
 def _read_archive(path: Path) -> Regions:
@@ -166,6 +166,6 @@ def _number(value: Any, path: Path, name: str) -> float:
     return found
 
 
-def _expect_count(path: Path, features: Array, said: float | None) -> None:
-    if said is not None and said != len(features):
-        raise DataError(f"{path} says {said:g} regions; the features have {len(features)}")
+def _expect_count(path: Path, features: Array, stated: float | None) -> None:
+    if stated is not None and stated != len(features):
+        raise DataError(f"{path} says {stated:g} regions; the features have {len(features)}")

@@ -2,7 +2,7 @@
 
 meshed-memory transformer   ID_features (n, F), ID_boxes (n, 4), ID_cls_prob
 VLP, GVD                    ID (n, F) in PREFIX_feat000.h5 to PREFIX_feat999.h5; boxes are the first four columns
-                            of ID in another file, named …bbox….h5, which is one of the sources or beside them
+                            of ID in another file, named …bbox….h5, which is one of the sources or in their folder
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def open_pictures(sources: Sequence[Path]) -> Pictures:
         DataError: a file is damaged, or a picture occurs twice.
     """
     counted = Counted()
-    places: list[tuple[Path, str]] = []
+    locations: list[tuple[Path, str]] = []
     for source in sources:
         if BOX_FILE in source.name:
             continue
@@ -54,37 +54,37 @@ def open_pictures(sources: Sequence[Path]) -> Pictures:
                     continue
                 shape = dataset(file, name, "f", 2).shape
                 counted.add(str(name).removesuffix(FEATURES), shape[0], shape[1], f"{source}, {name}")
-                places.append((source, name))
-    return counted.pictures(sources, partial(_reading, places, _boxes_apart(sources)))
+                locations.append((source, name))
+    return counted.pictures(sources, partial(_reading, locations, _box_files(sources)))
 
 
-def _boxes_apart(sources: Sequence[Path]) -> dict[Path, set[str]]:
-    """Files of boxes, among the sources or beside them, and the names of their data sets."""
-    beside = {path for source in sources for path in source.parent.glob(f"*{BOX_FILE}*.h5")}
+def _box_files(sources: Sequence[Path]) -> dict[Path, set[str]]:
+    """Files of boxes, among the sources or in their folders, and the names of their data sets."""
+    siblings = {path for source in sources for path in source.parent.glob(f"*{BOX_FILE}*.h5")}
     found = {}
-    for path in sorted(beside | {source for source in sources if BOX_FILE in source.name}):
+    for path in sorted(siblings | {source for source in sources if BOX_FILE in source.name}):
         with opened_hdf5(path) as file:
             found[path] = set(map(str, file))
     return found
 
 
 @contextmanager
-def _reading(places: list[tuple[Path, str]], boxes_apart: dict[Path, set[str]]) -> Iterator[ReadPicture]:
+def _reading(locations: list[tuple[Path, str]], box_files: dict[Path, set[str]]) -> Iterator[ReadPicture]:
     with _FewFiles() as files:
 
         def read(row: int) -> Regions:
-            path, name = places[row]
+            path, name = locations[row]
             with blaming_file(path):
                 file = files.opened(path)
                 features = np.asarray(file[name][...])
                 if name.endswith(FEATURES):
                     boxes_name = f"{name.removesuffix(FEATURES)}{BOXES}"
                     return Regions(features, _first_four(file, boxes_name) if boxes_name in file else None)
-            if not boxes_apart:
+            if not box_files:
                 return Regions(features)
-            boxes = next((path for path, names in boxes_apart.items() if name in names), None)
+            boxes = next((path for path, names in box_files.items() if name in names), None)
             if boxes is None:
-                raise DataError(f"no file with boxes has picture {name}: {', '.join(map(str, boxes_apart))}")
+                raise DataError(f"no file with boxes has picture {name}: {', '.join(map(str, box_files))}")
             with blaming_file(boxes):
                 return Regions(features, _first_four(files.opened(boxes), name))
 

@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 SHOWN_IDS, SHOWN_SOURCES = 3, 5
 LONGEST_VALUE = 80
 
-# Lists in lists in lists, each twice in the next, take longer to write out than anybody waits.
+# Nested lists, each twice in the next, would take forever to write out.
 _BRIEF = reprlib.Repr()
 _BRIEF.maxlevel, _BRIEF.maxstring, _BRIEF.maxother, _BRIEF.maxlong = 3, LONGEST_VALUE, LONGEST_VALUE, LONGEST_VALUE
 
@@ -75,44 +75,44 @@ class Counted:
     Attributes:
         ids: ids so far.
         regions: regions of each.
-        places: where each was found (a file, a line), for messages.
+        locations: where each was found (a file, a line), for messages.
         feature_dim: width of the regions; 0 before the first picture.
     """
 
     def __init__(self) -> None:
         self.ids: list[str] = []
         self.regions: list[int] = []
-        self.places: list[str] = []
+        self.locations: list[str] = []
         self.feature_dim = 0
         self._seen: dict[str, int] = {}
 
-    def add(self, image_id: str, regions: int, width: int, place: str) -> None:
+    def add(self, image_id: str, regions: int, width: int, where: str) -> None:
         """Count one picture.
 
         Args:
             image_id: its id.
             regions: how many regions it has.
             width: of its regions.
-            place: where it stands, e.g. `train.tsv, line 3`.
+            where: file and line, e.g. `train.tsv, line 3`.
 
         Raises:
             DataError: the id is empty or was there before; there are no regions, or they are of another width.
         """
         if not image_id:
-            raise DataError(f"{place} names no picture; expected an id")
+            raise DataError(f"{where} names no picture; expected an id")
         if image_id in self._seen:
-            before = self.places[self._seen[image_id]]
-            raise DataError(f"{place} holds the picture {image_id}, as does {before}; expected every picture once")
+            before = self.locations[self._seen[image_id]]
+            raise DataError(f"{where} holds the picture {image_id}, as does {before}; expected every picture once")
         if regions < 1:
-            raise DataError(f"{place}: picture {image_id} has no regions; expected at least one")
+            raise DataError(f"{where}: picture {image_id} has no regions; expected at least one")
         if width < 1 or width != (self.feature_dim or width):
-            expected = f"{self.feature_dim}, as in {self.places[0]}" if self.places else "at least 1"
-            raise DataError(f"{place}: picture {image_id} has regions of width {width}; expected {expected}")
+            expected = f"{self.feature_dim}, as in {self.locations[0]}" if self.locations else "at least 1"
+            raise DataError(f"{where}: picture {image_id} has regions of width {width}; expected {expected}")
         self._seen[image_id] = len(self.ids)
         self.feature_dim = width
         self.ids.append(image_id)
         self.regions.append(regions)
-        self.places.append(place)
+        self.locations.append(where)
 
     def pictures(
         self,

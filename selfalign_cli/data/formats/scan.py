@@ -1,7 +1,7 @@
 """SCAN's layout: a folder with `{split}_ims.npy` (N or 5N, R, F) and `{split}_caps.txt`, one caption a line.
 
 Beside them, or in another folder that is named as a source too (CAMERA's second download), may lie
-`{split}_boxes.npy`, `{split}_img_sizes.npy`, `{split}_ids.txt` and `id_mapping.json`. Two ways of counting are in use:
+`{split}_boxes.npy`, `{split}_img_sizes.npy`, `{split}_ids.txt` and `id_mapping.json`. There are two conventions:
 rows are pictures and every row has k captions in a row, or rows are captions and every picture is stored five times.
 Which one it is, is decided for each split from its counts and its data, never from its name.
 """
@@ -73,21 +73,21 @@ def plan_conversion(
     """
     if captions is not None:
         raise DataError("a SCAN folder holds its own captions", "leave --captions out")
-    places: dict[str, Path] = {}
+    folder_of: dict[str, Path] = {}
     notes = []
     folders = [folder for folder in sources if next(folder.glob(f"*{FEATURES}"), None) is not None] or sources
     for folder in folders:
         for name in _split_names(folder):
-            if name in places:
+            if name in folder_of:
                 raise DataError(f"{folder} and another source both hold the split {name}; expected it once")
-            places[name] = folder
+            folder_of[name] = folder
         notes += _left_out(folder)
-    missing = [name for name in wanted if name not in places]
+    missing = [name for name in wanted if name not in folder_of]
     if missing:
-        raise DataError(f"there is no split {missing[0]!r} in the sources; they have {', '.join(places)}")
+        raise DataError(f"there is no split {missing[0]!r} in the sources; they have {', '.join(folder_of)}")
     splits = {
         name: _open_split(folder, name, [folder, *(other for other in sources if other != folder)])
-        for name, folder in places.items()
+        for name, folder in folder_of.items()
         if not wanted or name in wanted
     }
     width = _common_width(list(splits.values()))
@@ -108,8 +108,8 @@ def plan_conversion(
 
 
 def usual_order(names: Iterable[str]) -> list[str]:
-    """Names of splits, the known ones in the usual order, others behind them by name."""
-    order = {name: place for place, name in enumerate(_USUAL_ORDER)}
+    """Names of splits, the known ones in the usual order, then others by name."""
+    order = {name: position for position, name in enumerate(_USUAL_ORDER)}
     return sorted(names, key=lambda name: (order.get(name, len(order)), name))
 
 
@@ -122,7 +122,7 @@ def _split_names(folder: Path) -> list[str]:
 
 
 def _left_out(folder: Path) -> list[str]:
-    """Captions without features, said instead of silently left out."""
+    """Captions without features, reported instead of silently left out."""
     names = sorted(file.name.removesuffix(SCAN_CAPTIONS) for file in folder.glob(f"*{SCAN_CAPTIONS}"))
     bare = [name for name in names if not (folder / f"{name}{FEATURES}").exists()]
     return [f"{folder} has no {name}{FEATURES}: split {name} is left out" for name in bare]
@@ -141,7 +141,7 @@ def _unboxed(splits: list[_Split]) -> list[str]:
 
 
 def _uneven(splits: list[_Split]) -> list[str]:
-    """Captions cut short at a multiple of the rows look like fewer captions a picture; only other splits tell."""
+    """Captions cut short at a multiple of the rows look like fewer captions a picture; only other splits show it."""
     if len({split.per_image for split in splits}) == 1:
         return []
     counts = ", ".join(f"{split.name} {split.per_image}" for split in splits)
@@ -210,7 +210,7 @@ def _companion(path: Path | None, shape: tuple[int, ...]) -> NpyRows | None:
 
 
 def _layout(path: Path, features: NpyRows, captions: int) -> tuple[int, int]:
-    """Rows that stand for one picture, and captions of a picture. Only the first five rows are looked at here."""
+    """Rows that stand for one picture, and captions of a picture. Decided from the first five rows."""
     rows = len(features)
     if captions % rows:
         name = path.name.removesuffix(FEATURES)
@@ -267,7 +267,7 @@ def _records(splits: list[_Split]) -> Iterator[ImageRecord]:
 
 
 def _expect_layout(split: _Split, row: int) -> None:
-    """Hold the layout guessed from the first five rows against every other five, while they are in memory anyway."""
+    """Check the layout inferred from the first five rows against every other five, while they are in memory."""
     if split.stride == REPEATS:
         for name, rows in (("features", split.features), ("boxes", split.boxes), ("sizes", split.sizes)):
             unequal = _first_unequal(rows, row) if rows is not None else None

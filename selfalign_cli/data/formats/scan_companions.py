@@ -1,4 +1,4 @@
-"""What others put beside SCAN's files: ids, picture sizes as pickled dicts (GSMN, RCAR), and names of picture files.
+"""What others add to SCAN's files: ids, picture sizes as pickled dicts (GSMN, RCAR), and names of picture files.
 
 SPLIT_ids.txt        an id a line, for each picture or for each caption
 SPLIT_ims_size.npy   object array of N dicts {image_h, image_w}
@@ -45,7 +45,7 @@ def read_pickled_sizes(path: Path, rows: int) -> SizeRows:
         rows: pictures that it must have.
 
     Raises:
-        DataError: it is damaged, asks for anything that would have to run, or holds something else.
+        DataError: it is damaged, refers to anything that would have to run, or holds something else.
     """
     found = read_npy_object(path)
     entries = list(found) if isinstance(found, np.ndarray | list) else []
@@ -74,8 +74,8 @@ def read_file_names(folders: Sequence[Path], ids: Sequence[str]) -> list[str] | 
     Raises:
         DataError: the mapping is damaged.
     """
-    places = [place for folder in folders for place in (folder, folder.parent)]
-    path = next((place / FILE_NAMES for place in places if (place / FILE_NAMES).is_file()), None)
+    candidates = [parent / FILE_NAMES for folder in folders for parent in (folder, folder.parent)]
+    path = next(filter(Path.is_file, candidates), None)
     if path is None:
         return None
     names = read_json(path)

@@ -39,7 +39,7 @@ class Line:
     ended: bool = True
 
     @property
-    def place(self) -> str:
+    def where(self) -> str:
         """File and line, for messages."""
         return f"{self.path}, line {self.number}"
 
@@ -48,7 +48,7 @@ class Line:
         try:
             return self.fields[field].decode("utf-8")
         except UnicodeDecodeError as fault:
-            raise DataError(f"{self.place} has {what} {self.fields[field][:40]!r}; expected UTF-8 text") from fault
+            raise DataError(f"{self.where} has {what} {self.fields[field][:40]!r}; expected UTF-8 text") from fault
 
     def whole(self, field: int, what: str) -> int:
         """A field as a whole number.
@@ -58,7 +58,7 @@ class Line:
         """
         found = self.fields[field]
         if not found.isdigit() or len(found) > 9:
-            raise DataError(f"{self.place} has {what} {found[:40]!r}; expected a whole number", FETCH_AGAIN)
+            raise DataError(f"{self.where} has {what} {found[:40]!r}; expected a whole number", FETCH_AGAIN)
         return int(found)
 
     def width(self, field: int, rows: int, what: str) -> int:
@@ -68,7 +68,7 @@ class Line:
         width, rest = divmod(count, 4 * rows) if rows else (0, 0)
         if len(found) % 4 or rest:
             raise DataError(
-                f"{self.place} has {len(found):,} characters of {what}, which are not {rows} rows of numbers",
+                f"{self.where} has {len(found):,} characters of {what}, which are not {rows} rows of numbers",
                 FETCH_AGAIN,
             )
         return width
@@ -91,10 +91,10 @@ class Line:
         try:
             raw = base64.b64decode(self.fields[field], validate=True)
         except binascii.Error as fault:
-            raise DataError(f"{self.place} has {what} that are not base64: {fault}", FETCH_AGAIN) from fault
+            raise DataError(f"{self.where} has {what} that are not base64: {fault}", FETCH_AGAIN) from fault
         if len(raw) != 4 * rows * width:
             raise DataError(
-                f"{self.place} has {len(raw):,} bytes of {what}; {rows} rows of {width} numbers take "
+                f"{self.where} has {len(raw):,} bytes of {what}; {rows} rows of {width} numbers take "
                 f"{4 * rows * width:,}",
                 FETCH_AGAIN,
             )

@@ -1,4 +1,4 @@
-"""What VinVL's detector writes for Oscar: `features.tsv`, and beside it, where there are, boxes and an index.
+"""What VinVL's detector writes for Oscar: `features.tsv`, and optional boxes and an index in the same folder.
 
 features.tsv          key, num_boxes, base64 of (n, F) float32; F is 2054: 2048 and six numbers of the box
 features.lineidx      first byte of each line
@@ -30,7 +30,7 @@ OFFSETS = ".lineidx"
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Location:
     """Where the lines of a picture start; line 0 where there are no predictions."""
 
     features: Path
@@ -56,18 +56,20 @@ def open_pictures(sources: Sequence[Path]) -> Pictures:
         DataError: a file is missing or cut short, a line is faulty, or the files do not fit each other.
     """
     counted = Counted()
-    places: list[_Place] = []
+    locations: list[_Location] = []
     notes: list[str] = []
     for source in sources:
         path = source / FEATURES if source.is_dir() else source
-        places += _count_file(path, counted, notes)
-    predicted = [place for place in places if place.predicted[0]]
-    if predicted and len(predicted) < len(places):
-        raise DataError(f"some sources have {PREDICTIONS} and some have none; expected all or none", "convert apart")
-    return counted.pictures(sources, partial(_reading, places, counted), notes)
+        locations += _count_file(path, counted, notes)
+    predicted = [location for location in locations if location.predicted[0]]
+    if predicted and len(predicted) < len(locations):
+        raise DataError(
+            f"some sources have {PREDICTIONS} and some have none; expected all or none", "convert them separately"
+        )
+    return counted.pictures(sources, partial(_reading, locations, counted), notes)
 
 
-def _count_file(path: Path, counted: Counted, notes: list[str]) -> Iterator[_Place]:
+def _count_file(path: Path, counted: Counted, notes: list[str]) -> Iterator[_Location]:
     names = _names(path.with_name(ROWS))
     predictions = path.with_name(PREDICTIONS)
     predicted = _predicted(predictions) if predictions.exists() else None
@@ -79,9 +81,9 @@ def _count_file(path: Path, counted: Counted, notes: list[str]) -> Iterator[_Pla
             unnamed += 1
             continue
         if predicted is not None and key not in predicted:
-            raise DataError(f"{line.place} is of picture {key}, which {predictions} lacks", FETCH_AGAIN)
-        counted.add(key if names is None else names[line.number - 1], regions, width, line.place)
-        yield _Place(path, line.number, line.offset, predictions, predicted[key] if predicted else (0, 0))
+            raise DataError(f"{line.where} is of picture {key}, which {predictions} lacks", FETCH_AGAIN)
+        counted.add(key if names is None else names[line.number - 1], regions, width, line.where)
+        yield _Location(path, line.number, line.offset, predictions, predicted[key] if predicted else (0, 0))
     if names and max(names) >= len(offsets):
         raise DataError(
             f"{path.with_name(ROWS)} names line {max(names)} of {path}, which has {len(offsets)}", FETCH_AGAIN
@@ -94,10 +96,10 @@ def _count_file(path: Path, counted: Counted, notes: list[str]) -> Iterator[_Pla
 def _counted_line(line: Line) -> tuple[str, int, int]:
     if len(line.fields) != 3:
         raise DataError(
-            f"{line.place} has {len(line.fields)} fields; expected a key, num_boxes and features", FETCH_AGAIN
+            f"{line.where} has {len(line.fields)} fields; expected a key, num_boxes and features", FETCH_AGAIN
         )
     if line.number == 1 and not line.ended:
-        raise DataError(f"{line.place} has no end", FETCH_AGAIN)
+        raise DataError(f"{line.where} has no end", FETCH_AGAIN)
     regions = line.whole(1, "num_boxes")
     return line.text(0, "the key"), regions, line.width(2, regions, "features")
 
@@ -124,7 +126,7 @@ def _predicted(path: Path) -> dict[str, tuple[int, int]]:
     for line in read_lines(path):
         key = line.text(0, "the key")
         if len(line.fields) != 2 or key in found:
-            raise DataError(f"{line.place} should hold a key that was not there before, and JSON", FETCH_AGAIN)
+            raise DataError(f"{line.where} should hold a key that was not there before, and JSON", FETCH_AGAIN)
         found[key] = (line.number, line.offset)
     return found
 
@@ -147,22 +149,24 @@ def _expect_offsets(path: Path, offsets: list[int]) -> None:
 
 
 @contextmanager
-def _reading(places: list[_Place], counted: Counted) -> Iterator[ReadPicture]:
+def _reading(locations: list[_Location], counted: Counted) -> Iterator[ReadPicture]:
     with ExitStack() as stack:
         paths = [
-            path for place in places for path in (place.features, place.predictions)[: 1 + bool(place.predicted[0])]
+            path
+            for location in locations
+            for path in (location.features, location.predictions)[: 1 + bool(location.predicted[0])]
         ]
         files = {path: stack.enter_context(opened(path)) for path in dict.fromkeys(paths)}
 
         def read(row: int) -> Regions:
-            place = places[row]
-            line = read_again(files[place.features], place.features, place.number, place.offset)
+            location = locations[row]
+            line = read_again(files[location.features], location.features, location.number, location.offset)
             key, regions, _ = _counted_line(line)
             features = line.floats(2, regions, counted.feature_dim, "features")
-            if not place.predicted[0]:
+            if not location.predicted[0]:
                 return Regions(features)
             boxes, size = _boxes(
-                read_again(files[place.predictions], place.predictions, *place.predicted), key, regions
+                read_again(files[location.predictions], location.predictions, *location.predicted), key, regions
             )
             return Regions(features, boxes, size)
 
@@ -177,15 +181,15 @@ def _boxes(line: Line, key: str, regions: int) -> tuple[Array, tuple[float, floa
         size = (found["image_w"], found["image_h"]) if "image_w" in found else None
     except (ValueError, TypeError, KeyError, RecursionError) as fault:
         raise DataError(
-            f"{line.place} ({key}) is not JSON with a rect for each of its objects", FETCH_AGAIN
+            f"{line.where} ({key}) is not JSON with a rect for each of its objects", FETCH_AGAIN
         ) from fault
     numbers = [
         number for rect in [*rects, size or ()] for number in (rect if isinstance(rect, list | tuple) else [None])
     ]
     if not all(_is_number(number) for number in numbers) or any(len(rect) != 4 for rect in rects):
-        raise DataError(f"{line.place} ({key}) has a rect or a size that is not made of numbers", FETCH_AGAIN)
+        raise DataError(f"{line.where} ({key}) has a rect or a size that is not made of numbers", FETCH_AGAIN)
     if len(rects) != regions:
-        raise DataError(f"{line.place} ({key}) has {len(rects)} objects; its features have {regions}", FETCH_AGAIN)
+        raise DataError(f"{line.where} ({key}) has {len(rects)} objects; its features have {regions}", FETCH_AGAIN)
     return np.array(rects, dtype=np.float32), None if size is None else (float(size[0]), float(size[1]))
 
 

@@ -13,13 +13,13 @@ from selfalign_cli.errors import DataError
 
 SCAN_CAPTIONS = "_caps.txt"
 DEFAULT_SPLITS = ("train", "dev")
-# Karpathy's names for the splits that everybody else calls train and dev.
+# Karpathy's names for the splits that others call train and dev.
 KARPATHY_SPLITS = {"restval": "train", "val": "dev"}
 UNREAD = ("tokens", "sentids")
 
 
 def read_caption_lines(path: Path, what: str = "a caption") -> list[str]:
-    r"""Read a text file with one caption (or whatever `what` says, for messages) a line.
+    r"""Read a text file with one caption (or what `what` names, for messages) a line.
 
     Lines end with "\n" and nothing else, whatever other line breaks Unicode knows; a "\r" before it is dropped, and a
     byte order mark at the start of the file too.
@@ -62,7 +62,7 @@ def read_vocabulary_captions(source: Path, splits: Sequence[str] | None = None) 
         splits: splits to read where the source has splits; None reads those of train and dev that exist.
 
     Raises:
-        DataError: the source is missing, damaged or of no known kind, or lacks a split that was asked for.
+        DataError: the source is missing, damaged or of no known kind, or lacks a requested split.
     """
     by_split = _captions_by_split(source)
     if None in by_split:
@@ -94,13 +94,13 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        DataError: it is missing, not UTF-8 or not JSON (the place is named).
+        DataError: it is missing, not UTF-8 or not JSON (line and column are named).
     """
     return _parsed(path, None)
 
 
 def read_captions_json(path: Path) -> Any:
-    """Read a JSON file of captions, less what nobody reads: Karpathy's tokens are half of a gigabyte in memory.
+    """Read a JSON file of captions, without what is never read: Karpathy's tokens are half a gigabyte in memory.
 
     Raises:
         DataError: as `read_json`.
@@ -134,7 +134,7 @@ def _captions_by_split(source: Path) -> dict[str | None, list[str]]:
 
 
 def _is_json(path: Path) -> bool:
-    """Whether a file of another name is JSON, whose lines are no captions: a vocabulary, say."""
+    """Whether a file of another name is JSON, whose lines are no captions; a vocabulary, for instance."""
     content = read_bytes(path).lstrip()
     if content[:1] not in (b"{", b"["):
         return False
@@ -181,19 +181,19 @@ def _listed_captions(path: Path, entries: list[Any]) -> dict[str | None, list[st
 def _karpathy_captions(path: Path, images: list[Any]) -> dict[str | None, list[str]]:
     captions: dict[str | None, list[str]] = {}
     for number, image in enumerate(images):
-        place = f"image {number}"
-        split = _text(path, image, "split", place)
+        where = f"image {number}"
+        split = _text(path, image, "split", where)
         sentences = image.get("sentences")
         if not isinstance(sentences, list):
-            raise DataError(f"{path}, {place} has no list `sentences`")
-        texts = [_text(path, sentence, "raw", f"{place}, sentence {i}") for i, sentence in enumerate(sentences)]
+            raise DataError(f"{path}, {where} has no list `sentences`")
+        texts = [_text(path, sentence, "raw", f"{where}, sentence {i}") for i, sentence in enumerate(sentences)]
         captions.setdefault(KARPATHY_SPLITS.get(split, split), []).extend(texts)
     return captions
 
 
-def _text(path: Path, row: Any, key: str, place: str) -> str:
+def _text(path: Path, row: Any, key: str, where: str) -> str:
     """A non-empty text below a key of a JSON object."""
     value = row.get(key) if isinstance(row, dict) else None
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{path}, {place} has {key} {value!r}; expected a text")
+        raise DataError(f"{path}, {where} has {key} {value!r}; expected a text")
     return value

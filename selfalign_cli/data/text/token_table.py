@@ -78,8 +78,8 @@ class TokenTable:
         if self.states is None:
             return texts
         states = np.zeros((*texts.ids.shape, self.states.extent.shape[1]), dtype=np.float32)
-        for place, (row, length) in enumerate(zip(rows, self.lengths(rows), strict=True)):
-            self.states.read_into(int(self.offsets[row]), states[place, :length])
+        for position, (row, length) in enumerate(zip(rows, self.lengths(rows), strict=True)):
+            self.states.read_into(int(self.offsets[row]), states[position, :length])
         return replace(texts, states=torch.from_numpy(states))
 
 

@@ -1,4 +1,4 @@
-"""Split a caption into words, the way its vocabulary was made. Nothing is ever downloaded."""
+"""Split a caption into words as its vocabulary was made. Nothing is ever downloaded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ABBREVIATIONS = (
 ).split()
 
 # Captions of plain words, hyphens, commas and one full stop at the end, which is most of them. There the Treebank
-# rules do nothing but set commas and the full stop apart, unless there is a contraction, `--`, or `,` before a word.
+# rules do nothing but split off commas and the full stop, unless there is a contraction, `--`, or `,` before a word.
 _PLAIN = re.compile(r"[a-z0-9 ,-]*[a-z0-9] ?\.?")
 _CONTRACTIONS = frozenset(["cannot", "gimme", "gonna", "gotta", "lemme", "wanna"])
 
@@ -97,7 +97,7 @@ def _is_plain(text: str) -> bool:
 
 
 def _split_sentences_and_words(text: str) -> list[str]:
-    # Most captions are one sentence, and Punkt takes as long as the words: ask it only where a sentence could end.
+    # Most captions are one sentence, and Punkt takes as long as the words: use it only where a sentence could end.
     if not any(mark in text[:-1] for mark in ".?!"):
         return _split_words(text)
     return [word for sentence in _sentence_rules().tokenize(text) for word in _split_words(sentence)]

@@ -128,7 +128,7 @@ class Vocabulary:
         )
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
-        """Write the JSON form; it takes its place only when it is complete.
+        """Write the JSON form; the file is replaced as a whole.
 
         Raises:
             DataError: the file exists and `overwrite` is false, or it cannot be written.

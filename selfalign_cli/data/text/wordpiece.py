@@ -20,7 +20,7 @@ FORMAT = "selfalign-wordpieces"
 VERSION = 1
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 TRIALS = ("", "A dog.", "\u00c9t\u00e9 2024, \u72ac \U0001f415 [CLS]", "x" * 200)
-"""Texts that a tokenizer is tried on before it is trusted."""
+"""Texts that a tokenizer is tried on before it is used."""
 BARE = (Exception,)  # what tokenizers raises, and transformers and the hub client whatever they like
 LONGEST_WORD = 100  # characters; a longer word is [UNK] (Reference: MODELS.md 1.5)
 
@@ -50,7 +50,7 @@ class WordPieceTokenizer:
 
     @property
     def unknown(self) -> int:
-        """Id of a word that no pieces make; -1 if there is none such."""
+        """Id of a word that cannot be made of pieces; -1 if there is no such id."""
         found = self._tokenizer.token_to_id("[UNK]")
         return -1 if found is None else int(found)
 
@@ -126,7 +126,7 @@ def tokenizer_from_text(text: str, *, source: str = "the tokenizer") -> WordPiec
 
 
 def _try_out(text: str) -> None:
-    """Use a tokenizer in every way: a damaged one may make the library panic, and print what is for its authors."""
+    """Call every method once: a damaged tokenizer may make the library panic and print."""
     tokenizer = WordPieceTokenizer(Tokenizer.from_str(text))
     for caption in TRIALS:
         tokenizer.encode(caption), tokenizer.pieces(caption)
@@ -183,7 +183,7 @@ def load_tokenizer(source: str, *, published: bool = False) -> WordPieceTokenize
         source: a folder with `tokenizer.json`, `vocab.txt`, or other files that `transformers` knows;
             `hub:owner/name`, or a bare hub name. Only a hub model is ever downloaded.
         published: read `vocab.txt` as the published programs do, lower-casing and without splitting Chinese
-            characters, whatever the folder says of itself.
+            characters, whatever the folder's settings are.
 
     Raises:
         DataError: there is no such folder, or no tokenizer in it.
@@ -207,7 +207,7 @@ def load_tokenizer(source: str, *, published: bool = False) -> WordPieceTokenize
 def save_tokenizer(tokenizer: WordPieceTokenizer, folder: Path) -> None:
     """Write a folder that this program and `transformers` load: tokenizer.json, its config, and vocab.txt.
 
-    Each file takes its place only when it is complete.
+    Each file is replaced as a whole.
 
     Raises:
         DataError: the folder cannot be written to.
@@ -235,10 +235,10 @@ def save_tokenizer(tokenizer: WordPieceTokenizer, folder: Path) -> None:
 
 
 def _from_vocab(path: Path) -> WordPieceTokenizer:
-    """Read a folder that has no tokenizer.json; what it does not say is found out or is as it was in 2019."""
+    """Read a folder without tokenizer.json; missing settings are inferred, or are those of 2019."""
     pieces = _read_pieces(path)
     config = _read_config(path.with_name("tokenizer_config.json"))
-    # An uncased vocabulary has no capital letters; lower-casing for a cased one would quietly ruin its captions.
+    # An uncased vocabulary has no capital letters; lower-casing for a cased one would silently ruin its captions.
     cased = any(piece != piece.lower() for piece in pieces if not piece.startswith("["))
     return bert_tokenizer(
         pieces,

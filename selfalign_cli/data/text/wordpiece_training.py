@@ -28,13 +28,13 @@ def build_wordpieces(captions: Iterable[str], *, size: int = 8000, min_count: in
         min_count: least number of occurrences of a pair that is merged.
 
     Raises:
-        DataError: there are no words in the captions, or `size` has no room for a single letter.
+        DataError: there are no words in the captions, or `size` is too small for a single letter.
     """
     return bert_tokenizer(train_wordpieces(count_words(captions), size=size, min_count=min_count))
 
 
 def count_words(captions: Iterable[str]) -> Counter[str]:
-    """Count the words of captions as the tokenizer will split them: lower case, without accents, marks apart."""
+    """Count words of captions as the tokenizer will split them: lower case, without accents, punctuation separate."""
     # Cleaning and splitting work within blanks, so it is enough to do them once per distinct chunk.
     chunks = Counter(chunk for caption in captions for chunk in caption.split(" "))
     normalizer, splitter = bert_normalizer(lowercase=True, split_chinese=False), pre_tokenizers.BertPreTokenizer()
@@ -61,9 +61,9 @@ def train_wordpieces(counts: Mapping[str, int], *, size: int, min_count: int) ->
         pieces, the earliest merge first.
 
     Raises:
-        DataError: no words, or no room for a character.
+        DataError: no words, or `size` is too small for a character.
     """
-    letters = _letters(counts, room=(size - len(SPECIAL_TOKENS)) // 2)
+    letters = _letters(counts, most=(size - len(SPECIAL_TOKENS)) // 2)
     pieces = dict.fromkeys([*SPECIAL_TOKENS, *letters, *(INSIDE + letter for letter in letters)])
     known = set(letters)
     spelled = {word: count for word, count in sorted(counts.items()) if known.issuperset(word)}
@@ -74,29 +74,31 @@ def train_wordpieces(counts: Mapping[str, int], *, size: int, min_count: int) ->
     return list(pieces)
 
 
-def _letters(counts: Mapping[str, int], *, room: int) -> list[str]:
-    """The characters of the words in their order; the most frequent ones when there is not room for all."""
+def _letters(counts: Mapping[str, int], *, most: int) -> list[str]:
+    """The characters of the words in their order; the most frequent ones when there are more than `most`."""
     frequency: Counter[str] = Counter()
     for word, count in counts.items():
         for letter in word:
             frequency[letter] += count
     if not frequency:
         raise DataError("there are no words to build WordPieces from")
-    if room < 1:
-        raise DataError("the vocabulary has no room for a single letter", "raise --size")
-    return sorted(sorted(frequency, key=lambda letter: (-frequency[letter], letter))[:room])
+    if most < 1:
+        raise DataError("the vocabulary is too small for a single letter", "raise --size")
+    return sorted(sorted(frequency, key=lambda letter: (-frequency[letter], letter))[:most])
 
 
 def _merges(counts: Mapping[str, int], min_count: int) -> Iterator[str]:
     """Yield merged pieces, the most frequent pair first; each merge changes the counts of the next."""
-    spellings = [[letter if not place else INSIDE + letter for place, letter in enumerate(word)] for word in counts]
+    spellings = [
+        [letter if not position else INSIDE + letter for position, letter in enumerate(word)] for word in counts
+    ]
     weights = list(counts.values())
     frequency: Counter[Pair] = Counter()
-    places: dict[Pair, set[int]] = {}
+    words_with: dict[Pair, set[int]] = {}
     for number, spelling in enumerate(spellings):
         for pair in zip(spelling, spelling[1:], strict=False):
             frequency[pair] += weights[number]
-            places.setdefault(pair, set()).add(number)
+            words_with.setdefault(pair, set()).add(number)
     queue = [(-count, pair) for pair, count in frequency.items()]
     heapq.heapify(queue)
     while queue:
@@ -108,12 +110,12 @@ def _merges(counts: Mapping[str, int], min_count: int) -> Iterator[str]:
         merged = pair[0] + pair[1].removeprefix(INSIDE)
         yield merged
         changed: set[Pair] = set()
-        for number in places.pop(pair):
+        for number in words_with.pop(pair):
             old, spellings[number] = spellings[number], _join(spellings[number], pair, merged)
             for sign, spelling in ((-1, old), (1, spellings[number])):
                 for neighbours in zip(spelling, spelling[1:], strict=False):
                     frequency[neighbours] += sign * weights[number]
-                    places.setdefault(neighbours, set()).add(number)
+                    words_with.setdefault(neighbours, set()).add(number)
                     changed.add(neighbours)
         for neighbours in changed:
             if frequency[neighbours] > 0:
@@ -122,10 +124,10 @@ def _merges(counts: Mapping[str, int], min_count: int) -> Iterator[str]:
 
 def _join(spelling: list[str], pair: Pair, merged: str) -> list[str]:
     """Replace a pair in a spelling, from the left."""
-    joined: list[str] = []
+    merged_pieces: list[str] = []
     for piece in spelling:
-        if joined and (joined[-1], piece) == pair:
-            joined[-1] = merged
+        if merged_pieces and (merged_pieces[-1], piece) == pair:
+            merged_pieces[-1] = merged
         else:
-            joined.append(piece)
-    return joined
+            merged_pieces.append(piece)
+    return merged_pieces

@@ -38,20 +38,20 @@ class Draws:
         return self.below(100) < percent
 
     def one_of(self, choices: Sequence[T]) -> T:
-        """One of the choices, all alike."""
+        """One of the choices, uniformly."""
         return choices[self.below(len(choices))]
 
     def weighted(self, choices: Sequence[tuple[T, int]]) -> T:
         """One of the (choice, weight) pairs' choices, in proportion to its whole-numbered weight."""
-        place = self.below(sum(weight for _, weight in choices))
+        remaining = self.below(sum(weight for _, weight in choices))
         for choice, weight in choices:
-            place -= weight
-            if place < 0:
+            remaining -= weight
+            if remaining < 0:
                 return choice
         raise ValueError("weights must be positive")
 
     def shuffled(self, items: Sequence[T]) -> list[T]:
-        """The items in random order (Fisher-Yates); the argument is left alone."""
+        """A copy of the items in random order (Fisher-Yates)."""
         order = list(items)
         for last in range(len(order) - 1, 0, -1):
             other = self.below(last + 1)

@@ -1,8 +1,8 @@
 """Captions: a claim about two or three objects of a scene, put into words.
 
-A claim names objects by colour and shape, often by size, and may say how they stand to each other and what is behind
-them. It is true of a scene when different objects can be found for all its mentions. Captions of a scene with
-look-alikes say something that is false of them: which attribute belongs to which object, or who stands where.
+A claim names objects by colour and shape, often by size, and may say how they are related and what the background
+is. It is true of a scene when different objects can be found for all its mentions. Captions of a scene with
+look-alikes are false of these: they say which attribute belongs to which object, or where the objects are.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Form = Literal["pair", "triple", "backdrop", "relation", "chain", "comparison"]
 
 CLEAR_STEP = 6  # pixels by which an object must be further left (above, ...) to be called so
 NEAR_GAP = 6  # pixels between the circles around two objects that are near each other
-FREE_CAPTIONS = 2  # captions of a picture with a turned look-alike that need not say who stands where
+FREE_CAPTIONS = 2  # captions of a picture with a turned look-alike that need not mention positions
 
 FORM_WEIGHTS: tuple[tuple[Form, int], ...] = (
     ("pair", 20),
@@ -47,7 +47,7 @@ RELATION_WORDS: dict[Relation, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Mention:
-    """An object as a caption names it; `size` is None when the caption does not say."""
+    """An object as a caption names it; `size` is None when it is not mentioned."""
 
     size: str | None
     colour: str
@@ -61,12 +61,12 @@ class Mention:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a caption says.
+    """The content of a caption.
 
     Attributes:
         mentions: two or three different objects.
         relations: (relation, a, b) for "mention a is <relation> mention b".
-        background: word for what is behind, or None.
+        background: word for the background, or None.
     """
 
     mentions: tuple[Mention, ...]
@@ -78,7 +78,7 @@ class Claim:
         if self.background not in (None, scene.background):
             return False
         if not all(any(mention.fits(thing) for thing in scene.things) for mention in self.mentions):
-            return False  # the common case, sooner than by trying all orders
+            return False  # the common case, without trying all orders
         return any(
             all(mention.fits(thing) for mention, thing in zip(self.mentions, things, strict=True))
             and all(related(relation, things[a], things[b]) for relation, a, b in self.relations)
@@ -114,7 +114,7 @@ def describe(scene: Scene, look_alikes: Sequence[Scene], count: int, draws: Draw
         scene: what is described.
         look_alikes: the other scenes of its group. No caption is true of one of them; only where the scenes differ
             by a turn, two captions may be.
-        count: captions wanted.
+        count: number of captions.
         draws: stream of this picture.
     """
     captions: list[Caption] = []

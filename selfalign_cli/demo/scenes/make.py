@@ -1,4 +1,4 @@
-"""Makes the embedded data set: world, pixels, boxes, features, captions, files."""
+"""Generates the embedded data set: world, pixels, boxes, features, captions, files."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class SceneSummary:
-    """What was made.
+    """The data set that was written.
 
     Attributes:
-        folder: where it lies.
+        folder: its path.
         images: pictures per split.
         captions: captions per split, sixth ones (in the JSON only) included.
         regions: regions of each picture.
@@ -67,16 +67,16 @@ def make_scenes(
 ) -> SceneSummary:
     """Write the embedded data set to a folder.
 
-    The folder appears under its name when all is written; until then it grows in a hidden `.tmp` folder beside it.
+    The folder appears under its name once it is complete; until then it is a hidden `.tmp` folder beside it.
 
     Args:
         out: the folder; it must not exist, or be empty.
         train_images: pictures of the train split, 1 to 50,000; `split_sizes` gives the others.
         seed: any non-negative integer; the same seed and size give the same bytes.
-        progress: called with (pictures done, pictures in all) as the work goes on.
+        progress: called with (pictures done, total pictures) after each chunk.
 
     Raises:
-        DataError: the folder is taken or cannot be written, or a number is out of range.
+        DataError: the folder is in use or cannot be written, or a number is out of range.
         RunError: the disk is full.
     """
     if not 1 <= train_images <= MOST_IMAGES:
@@ -137,7 +137,7 @@ def write_folder(folder: Path, target: Path, train_images: int, seed: int, progr
 def depict(
     name: str, scenes: Sequence[Scene], first: int, seed: int, images: Path, total: int, progress: Progress | None
 ) -> SplitRecords:
-    """Paint, detect and describe the scenes of a split, numbered from `first`; the pictures are saved on the way."""
+    """Paint, detect and describe the scenes of a split, numbered from `first`, and save their pictures."""
     ids = range(first, first + len(scenes))
     boxes = np.zeros((len(scenes), REGIONS, 4), dtype=np.float32)
     features = np.zeros((len(scenes), REGIONS, FEATURE_WIDTH), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""The page that lies in a scene folder and says what is in it."""
+"""The README.txt of a scene folder."""
 
 from __future__ import annotations
 

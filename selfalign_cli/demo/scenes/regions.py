@@ -1,12 +1,11 @@
-"""What a detector gives for a picture: boxes, and numbers computed from the pixels inside them alone.
+"""The output of a detector: boxes, and features computed from the pixels inside them alone.
 
-Boxes: every object once, one or two of them twice, two pairs of neighbours together, and random pieces of the picture
+Boxes: every object once, one or two of them twice, two pairs of neighbours together, and random parts of the picture
 for the rest; with loose, uneven margins, in order of falling contrast.
 
 Features: a box is averaged to an 8 x 8 grid of colours, and a fixed random layer with a ReLU looks at it. Colour,
-shape and size are all in the result, none of them in a number of its own, as in the features of a real detector. No
-label enters. All arithmetic is in whole numbers and the last step divides by a power of two, so no machine rounds
-differently.
+shape and size all affect the result, none of them a single number, as in the features of a real detector. No label is
+used. All arithmetic is in integers and the last step divides by a power of two, so that there is no rounding.
 """
 
 from __future__ import annotations
@@ -72,19 +71,6 @@ def detect(pixels: NDArray[np.uint8], boxes: Integers) -> tuple[Integers, NDArra
     order = np.argsort(-contrast(grids).sum((2, 3)), axis=1, kind="stable")
     ordered = np.take_along_axis(boxes, order[..., None], axis=1)
     return ordered, grid_features(np.take_along_axis(grids, order[..., None, None, None], axis=1))
-
-
-def region_features(pixels: NDArray[np.uint8], boxes: Integers) -> NDArray[np.float32]:
-    """Features of boxes, from the pixels inside them.
-
-    Args:
-        pixels: (N, 64, 64, 3) uint8.
-        boxes: (N, R, 4) int64 x1, y1, x2, y2; inside the picture, at least one pixel wide and high.
-
-    Returns:
-        (N, R, F) float32, not negative, about 1 in size.
-    """
-    return grid_features(box_grids(pixels, boxes))
 
 
 def grid_features(grids: Integers) -> NDArray[np.float32]:

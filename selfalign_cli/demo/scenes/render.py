@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from selfalign_cli.demo.scenes.draws import Draws
 from selfalign_cli.demo.scenes.world import CANVAS, Scene
 
-GRAIN = 12  # levels of 255 by which 2 x 2 pixels at a time are darker or lighter than their surface
+GRAIN = 12  # levels of 255 by which blocks of 2 x 2 pixels are darker or lighter than their surface
 TINT = 16  # largest change of a surface's colour, per channel
 INK: dict[str, tuple[int, int, int]] = {
     "red": (206, 36, 40),
@@ -44,17 +44,17 @@ class Picture:
     """A picture of at most 16 colours.
 
     Attributes:
-        places: (64, 64) uint8, place of each pixel's colour in the palette.
+        indices: (64, 64) uint8, row of each pixel's colour in the palette.
         palette: (n, 3) uint8 red, green, blue; n at most 16.
     """
 
-    places: NDArray[np.uint8]
+    indices: NDArray[np.uint8]
     palette: NDArray[np.uint8]
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
         """(64, 64, 3) uint8 red, green, blue."""
-        return np.asarray(self.palette[self.places])
+        return np.asarray(self.palette[self.indices])
 
 
 @cache
@@ -119,7 +119,7 @@ def render(scene: Scene, draws: Draws) -> Picture:
 
 
 def tinted(colour: tuple[int, int, int], draws: Draws) -> list[int]:
-    """A colour moved a little in each channel."""
+    """A colour with a random offset in each channel."""
     return [value + draws.between(-TINT, TINT) for value in colour]
 
 

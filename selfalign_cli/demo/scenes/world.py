@@ -1,9 +1,10 @@
-"""What is in a scene: coloured shapes of two sizes on a background; and look-alikes that bind the same words anew.
+"""The content of scenes: coloured shapes of two sizes on a background; and look-alikes with other bindings of words.
 
-Half of the pictures of every split stand in groups of two or three. The scenes of a group hold the same colours, the
-same shapes, the same sizes and the same background, so a bag of words cannot tell them apart: either one attribute is
-handed out differently (a red star and a blue ring against a blue star and a red ring), or the same objects stand the
-other way round. No bag of attributes is used by two groups, so no scene, nor a look-alike, is in two splits.
+Half of the pictures of every split are in groups of two or three. The scenes of a group have the same colours, the
+same shapes, the same sizes and the same background, so a bag of words cannot distinguish them: either one attribute is
+assigned differently (a red star and a blue ring, a blue star and a red ring), or the positions of the same
+objects are turned by 180 degrees. No bag of attributes is used by two groups, so no scene, nor a look-alike, is in
+two splits.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ RADII = {"small": (5, 6), "large": (9, 10)}  # pixels, both ends included
 
 Attribute = Literal["colour", "shape", "size"]
 Group = Literal["colour", "shape", "size", "turn"]
-# How the scenes of a group differ. Turned scenes are few: a model that sees no boxes can hardly tell them apart.
+# How the scenes of a group differ. Turned scenes are few: a model without boxes can hardly distinguish them.
 GROUP_WEIGHTS: tuple[tuple[Group, int], ...] = (("colour", 45), ("shape", 30), ("size", 15), ("turn", 10))
 
 
 @dataclass(frozen=True)
 class Kind:
-    """The attributes of an object, without its place."""
+    """The attributes of an object, without its position."""
 
     size: str
     colour: str
@@ -48,13 +49,13 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """The objects of one picture, drawn in this order (later ones in front), and what is behind them.
+    """The objects of one picture, drawn in this order (later ones in front), and their background.
 
     Attributes:
         things: three to five objects.
         background: one of BACKGROUNDS.
         group: number of its group within the data set; -1 for a scene without look-alikes.
-        difference: what tells the scenes of its group apart; None without look-alikes.
+        difference: how the scenes of its group differ; None without look-alikes.
     """
 
     things: tuple[Thing, ...]
@@ -69,18 +70,18 @@ class Scene:
 
     @property
     def bag(self) -> tuple[tuple[str, ...], ...]:
-        """Colours, shapes and sizes, each sorted on its own: what a bag of words knows of the objects."""
+        """Colours, shapes and sizes, each sorted separately: the information in a bag of words."""
         return attribute_bag(self.kinds)
 
 
 def attribute_bag(kinds: Sequence[Kind]) -> tuple[tuple[str, ...], ...]:
-    """Colours, shapes and sizes of some objects, each sorted on its own."""
+    """Colours, shapes and sizes of some objects, each sorted separately."""
     return tuple(tuple(sorted(getattr(kind, name) for kind in kinds)) for name in ("colour", "shape", "size"))
 
 
 @dataclass
 class WorldSampler:
-    """Draws scenes, and remembers the bags that are taken.
+    """Draws scenes, and keeps track of the bags in use.
 
     Args:
         draws: the stream of the data set.
@@ -100,7 +101,7 @@ class WorldSampler:
         return self.draws.shuffled(scenes)
 
     def _fresh_kinds(self) -> tuple[Kind, ...]:
-        """Three to five kinds whose bag no group has."""
+        """Three to five kinds whose bag is not in use."""
         draws = self.draws
         while True:
             kinds = tuple(
@@ -113,13 +114,13 @@ class WorldSampler:
                 return kinds
 
     def _look_alikes(self, count: int) -> list[Scene]:
-        """A group of `count` scenes (two when they differ by a turn) that share their bag and background."""
+        """A group of `count` scenes (two when they differ by a turn) with the same bag and background."""
         difference = self.draws.weighted(GROUP_WEIGHTS)
         while True:
             kinds = self._fresh_kinds()
             if difference != "turn":
                 rebound = self._rebound(kinds, difference, count)
-            else:  # "a red star left of a blue ring" must not be true both ways round
+            else:  # "a red star left of a blue ring" must not be true of both
                 rebound = [kinds] if len({(k.colour, k.shape) for k in kinds}) == len(kinds) else []
             if rebound:
                 break
@@ -131,7 +132,7 @@ class WorldSampler:
         return [replace(scene, group=self._groups - 1, difference=difference) for scene in scenes]
 
     def _rebound(self, kinds: tuple[Kind, ...], attribute: Attribute, count: int) -> list[tuple[Kind, ...]]:
-        """Hand out one attribute anew until `count` sets of kinds each hold a kind that the others lack."""
+        """Permute one attribute until there are `count` sets of kinds, each with a kind that the others lack."""
         found = [kinds]
         for _ in range(24):
             values = self.draws.shuffled([getattr(kind, attribute) for kind in kinds])
@@ -143,24 +144,24 @@ class WorldSampler:
         return []
 
     def _placed(self, kind_sets: Sequence[tuple[Kind, ...]]) -> list[Scene]:
-        """Give every set of kinds places of its own, all on one sort of background."""
+        """Place every set of kinds, all on the same kind of background."""
         background = self.draws.one_of(BACKGROUNDS)
-        return [Scene(self._places(kinds), background) for kinds in kind_sets]
+        return [Scene(self._scattered(kinds), background) for kinds in kind_sets]
 
-    def _places(self, kinds: tuple[Kind, ...]) -> tuple[Thing, ...]:
+    def _scattered(self, kinds: tuple[Kind, ...]) -> tuple[Thing, ...]:
         """Scatter the objects so that each stays mostly visible."""
         while True:
             things: list[Thing] = []
             for kind in self.draws.shuffled(kinds):
-                place = self._free_place(kind, things)
-                if place is None:
+                thing = self._free_position(kind, things)
+                if thing is None:
                     break
-                things.append(place)
+                things.append(thing)
             else:
                 return tuple(things)
 
-    def _free_place(self, kind: Kind, others: Sequence[Thing]) -> Thing | None:
-        """A place inside the picture whose distance to each other object is at least 9/10 of the two radii."""
+    def _free_position(self, kind: Kind, others: Sequence[Thing]) -> Thing | None:
+        """A random position whose distance to each other object is at least 9/10 of the two radii."""
         radius = self.draws.between(*RADII[kind.size])
         for _ in range(12):
             x, y = (self.draws.between(radius + 1, CANVAS - radius - 2) for _ in range(2))

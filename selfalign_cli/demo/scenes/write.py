@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from selfalign_cli.demo.scenes.render import Picture
 from selfalign_cli.demo.scenes.world import CANVAS
 
-SCAN_CAPTIONS = 5  # captions of a picture in the SCAN text file, which has no other way to say whose a line is
+SCAN_CAPTIONS = 5  # captions of a picture in the SCAN text file, which has no field for the picture of a line
 KARPATHY_SPLITS = {"train": "train", "dev": "val", "test": "test"}
 
 
 @dataclass(frozen=True)
 class SplitRecords:
-    """Everything known of the N pictures of a split, in file order.
+    """All records of the N pictures of a split, in file order.
 
     Attributes:
         name: train, dev or test.
@@ -51,7 +51,7 @@ def write_picture(path: Path, picture: Picture) -> None:
     """
     from PIL import Image
 
-    image = Image.frombytes("P", (CANVAS, CANVAS), picture.places.tobytes())
+    image = Image.frombytes("P", (CANVAS, CANVAS), picture.indices.tobytes())
     image.putpalette(picture.palette.tobytes())
     image.save(path, "PNG", compress_level=9, compress_type=1)  # 1: the strategy for noisy data
 
@@ -73,7 +73,7 @@ def write_scan(folder: Path, split: SplitRecords) -> None:
 def write_karpathy(path: Path, splits: Sequence[SplitRecords]) -> None:
     """Write all captions as one JSON of the kind of `dataset_flickr30k.json`; the dev split is called val there.
 
-    Its `tokens` are left out: nothing reads them, and `raw` says it all.
+    Its `tokens` are left out: nothing reads them, and `raw` has the text.
     """
     images: list[dict[str, object]] = []
     sentence_id = 0
@@ -102,7 +102,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_flushed(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
-    """Open a file, let `fill` write it, and wait until it is on the disk."""
+    """Create a file with `fill`, and sync it to the disk."""
     with open(path, "wb") as file:
         fill(file)
         file.flush()

@@ -89,7 +89,7 @@ def _read(path: Path) -> object:
         raise CheckpointError(
             f"{path} is damaged, or holds Python objects beside weights; nothing of it was run", EXPECTED
         ) from fault
-    except (*LIBRARY_ERRORS, SafetensorError) as fault:
+    except (SafetensorError, *LIBRARY_ERRORS) as fault:
         raise CheckpointError(f"{path} cannot be read: {reason_of(fault)}", EXPECTED) from fault
 
 

@@ -66,7 +66,7 @@ def test_pictures_may_have_different_numbers_of_captions(tmp_path):
 
 
 def test_pictures_without_captions(tmp_path):
-    """A file of regions only can be read; who needs captions is told how to add them."""
+    """A file of regions only can be read; where captions are needed, the error shows how to add them."""
     records = [make_record(row, captions=[], caption_ids=None) for row in range(2)]
     file = FeatureFile(write_records(tmp_path / "f.h5", records))
     assert (file.captions, file.image_ids) == ([], ["im0", "im1"])
@@ -333,10 +333,10 @@ def disk():
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, hard))
 
 
-@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.8, 0.95, 0.999])
-def test_a_full_disk_at_any_moment_leaves_the_old_file(path, disk, share):
+@pytest.mark.parametrize("written", [0.0, 0.2, 0.5, 0.8, 0.95, 0.999])
+def test_a_full_disk_at_any_moment_leaves_the_old_file(path, disk, written):
     before = path.read_bytes()
-    disk(int(share * len(before)))
+    disk(int(written * len(before)))
     with pytest.raises(RunError, match=r"could not finish writing .*f\.h5"):
         write_records(path, make_records(), overwrite=True)
     disk(resource.RLIM_INFINITY)
@@ -344,7 +344,7 @@ def test_a_full_disk_at_any_moment_leaves_the_old_file(path, disk, share):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_place_that_cannot_be_written_to(tmp_path):
+def test_a_folder_that_cannot_be_written_to(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write"):
         write_records(tmp_path / "file" / "f.h5", make_records())

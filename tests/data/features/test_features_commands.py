@@ -128,8 +128,8 @@ def test_conversion_refuses_boxes_and_sizes_that_cannot_be(scan, tmp_path, name,
             arrays[name][(1, 1) if name == "boxes" else 1] = value
         for part, array in arrays.items():
             np.save(scan / f"{split}_{part}.npy", array)
-    told = refused("convert-features", scan, "--out", tmp_path / "f.h5")
-    assert f"picture dev_1 of split dev: {message}" in told
+    printed = refused("convert-features", scan, "--out", tmp_path / "f.h5")
+    assert f"picture dev_1 of split dev: {message}" in printed
     assert not (tmp_path / "f.h5").exists()
 
 

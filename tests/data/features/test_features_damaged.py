@@ -23,7 +23,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def replaced(name, value, **options):
-    """A change that puts another array in the place of a data set."""
+    """A change that replaces a data set by another array."""
 
     def change(file):
         del file[name]
@@ -78,7 +78,7 @@ OFFSETS = [0, 3, 4, 8, 11, 12, 16, 19]
         (replaced("offsets", np.array(OFFSETS, np.int32)), "offsets of type int32"),
         (replaced("offsets", np.array(OFFSETS[:-2] + OFFSETS[-1:])), "expected 6 texts|captions of pictures"),
         (replaced("features", np.zeros((19, 5))), "features of type float64"),
-        (replaced("features", np.zeros((19, 6), "f4")), "expected the width that feature_dim says"),
+        (replaced("features", np.zeros((19, 6), "f4")), "expected the width of the attribute feature_dim"),
         (replaced("features", np.zeros((18, 5), "f4")), "faulty offsets; expected a rise from 0 to 18"),
         (replaced("features", np.zeros(95, "f4")), "expected two axes"),
         (replaced("features", np.zeros((19, 5), ">f4")), "features of type >f4"),
@@ -102,7 +102,7 @@ OFFSETS = [0, 3, 4, 8, 11, 12, 16, 19]
         (attribute("format", "selfalign-features"), "no feature file"),
         (attribute("version", 2), "of version 2; this program reads version 1"),
         (attribute("version", [1, 1]), "of version None"),
-        (attribute("feature_dim", 7), "expected the width that feature_dim says"),
+        (attribute("feature_dim", 7), "expected the width of the attribute feature_dim"),
         (attribute("content_hash", np.bytes_(b"xyz")), "expected 64 hexadecimal digits"),
     ],
 )
@@ -180,10 +180,10 @@ def test_no_permission(path):
         FeatureFile(path)
 
 
-@pytest.mark.parametrize("share", [0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
-def test_a_file_cut_short_is_called_that(path, share):
+@pytest.mark.parametrize("kept", [0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
+def test_a_file_cut_short_is_reported_as_such(path, kept):
     content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
+    path.write_bytes(content[: int(kept * len(content))])
     with pytest.raises(DataError, match="is damaged: .*truncated file"):
         FeatureFile(path)
 
@@ -201,8 +201,8 @@ def test_flipped_bytes_give_our_error_or_none(path, data):
     """Never a crash of the HDF5 library, never its own words: at worst a text or a number that is another one."""
     content = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
-        place = data.draw(st.integers(0, len(content) - 1))
-        content[place] = data.draw(st.integers(0, 255))
+        position = data.draw(st.integers(0, len(content) - 1))
+        content[position] = data.draw(st.integers(0, 255))
     damaged = path.with_name("damaged.h5")
     damaged.write_bytes(content)
     with suppress(SelfAlignError):

@@ -50,7 +50,7 @@ def expect_own_regions(file: FeatureFile) -> None:
 @settings(max_examples=25)
 @given(data_sets)
 def test_what_is_written_is_read(dialect: CaptionDialect, drawn):
-    pictures = [Captioned(number, split if dialect.splits else "test", tuple(said)) for number, split, said in drawn]
+    pictures = [Captioned(number, split if dialect.splits else "test", tuple(texts)) for number, split, texts in drawn]
     with memory_folder() as folder:
         source = write_features(folder, pictures)
         captions = dialect.write(folder / "captions.json", pictures)
@@ -67,8 +67,8 @@ def test_what_is_written_is_read(dialect: CaptionDialect, drawn):
                 assert [file.caption_ids[row] for row in rows] == p.caption_ids
         if dialect.names and dialect.ids:
             assert sorted(file.file_names) == sorted(p.file_name for p in pictures)
-        told = sorted(read_vocabulary_captions(captions, None if not dialect.splits else list(file.facts.splits)))
-        assert told == sorted(text for p in pictures for text in p.captions)
+        read = sorted(read_vocabulary_captions(captions, None if not dialect.splits else list(file.facts.splits)))
+        assert read == sorted(text for p in pictures for text in p.captions)
 
 
 @every_dialect

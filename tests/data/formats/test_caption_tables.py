@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from selfalign_cli.data.formats.caption_join import join
 from selfalign_cli.data.formats.caption_tables import read_caption_table
-from selfalign_cli.data.formats.joined import join
 from selfalign_cli.data.formats.pictures import Counted, Regions
 from selfalign_cli.data.text.captions import read_vocabulary_captions
 from selfalign_cli.errors import DataError
@@ -59,7 +59,7 @@ def open_pictures(ids):
     return counted.pictures([Path("source")], Reading)
 
 
-def joined(ids, captions, splits=(), **options):
+def matched(ids, captions, splits=(), **options):
     plan = join("test", open_pictures(ids), captions, splits, **options)
     return plan, list(plan.records())
 
@@ -174,7 +174,7 @@ def test_a_split_that_is_not_there(saved):
 def test_rows_come_in_the_order_of_the_captions(saved):
     """Splits in the usual order, the file's order within each, whatever the order of the features."""
     images = [karpathy(5, "test"), karpathy(2, "train"), karpathy(9, "val"), karpathy(1, "restval")]
-    plan, records = joined(["999", "998", "991", "995"], saved({"images": images}))
+    plan, records = matched(["999", "998", "991", "995"], saved({"images": images}))
     assert [(r.split, r.image_id, float(r.features[0, 0])) for r in records] == [
         ("train", "998", 1.0),
         ("train", "999", 0.0),
@@ -196,7 +196,7 @@ def test_rows_come_in_the_order_of_the_captions(saved):
     ],
 )
 def test_one_kind_of_name_is_taken_for_all(saved, ids, kind):
-    plan, records = joined(ids, saved({"images": [karpathy(0), karpathy(1)]}))
+    plan, records = matched(ids, saved({"images": [karpathy(0), karpathy(1)]}))
     assert [record.image_id for record in records] == ids
     assert f"pictures are matched with captions by {kind}" in plan.notes
 
@@ -204,12 +204,12 @@ def test_one_kind_of_name_is_taken_for_all(saved, ids, kind):
 def test_a_small_imgid_is_not_mistaken_for_a_cocoid(saved):
     """Picture 1 by cocoid is imgid 0; by imgid it is the other one. Most entries decide."""
     images = [karpathy(0, cocoid=1), karpathy(1, cocoid=500), karpathy(2, cocoid=600)]
-    _, records = joined(["1", "500", "600"], saved({"images": images}))
+    _, records = matched(["1", "500", "600"], saved({"images": images}))
     assert [record.caption_ids for record in records] == [["0"], ["10"], ["20"]]
 
 
 def test_a_path_finds_a_file_by_its_last_part(saved):
-    _, records = joined(["dog"], saved([{"image": "pets/dog.JPG", "split": "train", "captions": ["a"]}]))
+    _, records = matched(["dog"], saved([{"image": "pets/dog.JPG", "split": "train", "captions": ["a"]}]))
     assert (records[0].image_id, records[0].file_name) == ("dog", "pets/dog.JPG")
 
 
@@ -217,15 +217,15 @@ def test_pictures_that_the_captions_do_not_know(saved):
     """An error, unless they are to be left out; then they are counted."""
     path = saved({"images": [karpathy(0)]})
     with pytest.raises(DataError, match="does not know 2 of the 3 pictures of source; the first is 5 .* by cocoid"):
-        joined(["1000", "5", "6"], path)
-    plan, records = joined(["1000", "5", "6"], path, skip_unknown=True)
+        matched(["1000", "5", "6"], path)
+    plan, records = matched(["1000", "5", "6"], path, skip_unknown=True)
     assert [record.image_id for record in records] == ["1000"]
     assert any(note.startswith("2 of 3 pictures are left out: ") and "does not know" in note for note in plan.notes)
 
 
 def test_pictures_of_other_splits_and_without_captions_are_counted(saved):
     path = saved({"images": [karpathy(0), karpathy(1, "val"), karpathy(2, captions=[])]})
-    plan, records = joined(["1000", "999", "998"], path, ["train"])
+    plan, records = matched(["1000", "999", "998"], path, ["train"])
     assert [record.image_id for record in records] == ["1000"]
     assert any(note.startswith("2 of 3 pictures are left out: ") and "no captions" in note for note in plan.notes)
 
@@ -236,27 +236,27 @@ def test_captions_of_pictures_that_are_not_there(saved):
         DataError,
         match="has captions for pictures that source lacks .1 of them.; the first is cocoid 999 of split dev",
     ):
-        joined(["1000", "998"], path)
-    assert len(joined(["1000", "998"], path, ["train"])[1]) == 2
+        matched(["1000", "998"], path)
+    assert len(matched(["1000", "998"], path, ["train"])[1]) == 2
 
 
 def test_no_picture_fits(saved):
     with pytest.raises(DataError, match="no picture of source is in .*: it has x, y; .* by cocoid: 1000;"):
-        joined(["x", "y"], saved({"images": [karpathy(0)]}))
+        matched(["x", "y"], saved({"images": [karpathy(0)]}))
 
 
 def test_captions_that_name_a_picture_twice(saved):
     with pytest.raises(DataError, match=r"names the picture 1000 \(cocoid\) twice"):
-        joined(["1000"], saved({"images": [karpathy(0), karpathy(0)]}))
+        matched(["1000"], saved({"images": [karpathy(0), karpathy(0)]}))
 
 
 def test_two_ids_that_name_one_picture(saved):
     with pytest.raises(DataError, match="holds both 1000 and 01000, which name one picture"):
-        joined(["1000", "01000"], saved({"images": [karpathy(0)]}))
+        matched(["1000", "01000"], saved({"images": [karpathy(0)]}))
 
 
 def test_sizes_come_from_the_captions_if_the_features_have_none(saved):
-    _, records = joined(["7", "8"], saved(coco()))
+    _, records = matched(["7", "8"], saved(coco()))
     assert [record.size for record in records] == [(64.0, 48.0)] * 2
 
 

@@ -100,7 +100,7 @@ def test_a_vocabulary_of_a_plain_list(forks, tmp_path):
     assert "dog" in json.loads((tmp_path / "v.json").read_text())["words"]
 
 
-def test_notes_are_told_and_faults_are_short(forks, tmp_path):
+def test_notes_are_printed_and_errors_are_short(forks, tmp_path):
     pictures = make_pictures([2] * 4)
     captions = write_captions(tmp_path / "c.json", pictures[:3])
     (source,) = DIALECTS["bottom-up-attention"].write(tmp_path, pictures)

@@ -33,7 +33,7 @@ def convert_damaged(tmp_path, name):
     """A function that damages one file of a dialect, and gives what is converted from it, or None.
 
     Each split has one picture. Of SCAN's files, lines are captions and ids themselves, so both may become others; and
-    one of two lines may be lost or be joined with the other, of which the user is warned.
+    one of two lines may be lost or merged with the other, and the user is warned.
     """
     dialect = EVERY_DIALECT[name]
     good, out = tmp_path / "good", tmp_path / "out.h5"
@@ -44,8 +44,8 @@ def convert_damaged(tmp_path, name):
 
     def attempt(chance, change) -> Outcome | None:
         with damaged_copies(good, tmp_path / "bad", chance, change) as bad:
-            places = [bad / source.relative_to(good) for source in sources]
-            convert = partial(convert_to_feature_file, places, out, captions=captions, overwrite=True)
+            copies = [bad / source.relative_to(good) for source in sources]
+            convert = partial(convert_to_feature_file, copies, out, captions=captions, overwrite=True)
             made = attempted(partial(convert, format=dialect.format), tmp_path)
         if made:
             file = FeatureFile(out)

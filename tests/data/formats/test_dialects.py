@@ -58,7 +58,7 @@ def test_the_captions_decide_about_the_order(dialect, tmp_path):
 
 
 @every_dialect
-def test_features_survive_bit_by_bit(dialect, tmp_path):
+def test_features_are_kept_bit_by_bit(dialect, tmp_path):
     pictures = make_pictures([3, 1, 5, 2] if dialect.adaptive else [3, 3, 3, 3])
     file = written(tmp_path, dialect, pictures)
     expect_equal(file, dialect, pictures)
@@ -72,7 +72,7 @@ def test_features_survive_bit_by_bit(dialect, tmp_path):
 @every_dialect
 @settings(max_examples=8)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(1, 5), st.integers(0, 2**20))
-def test_any_finite_numbers_survive(dialect, counts, width, seed):
+def test_any_finite_numbers_are_kept(dialect, counts, width, seed):
     counts = counts if dialect.adaptive else [counts[0]] * len(counts)
     pictures = make_pictures(counts, width, seed, any_bits=True)
     with memory_folder() as folder:

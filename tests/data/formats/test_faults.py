@@ -21,7 +21,7 @@ from selfalign_cli.errors import RunError
 
 PICTURES = make_pictures([2] * 6)
 Fault = tuple[list[object], tuple[str, ...]]
-"""Arguments of convert-features, and what its message must say."""
+"""Arguments of convert-features, and what its message must contain."""
 
 
 class Harm:
@@ -196,13 +196,29 @@ def code_in_sizes(folder: Path) -> Fault:
 
 
 FAULTS: list[Callable[[Path], Fault]] = [
-    *(truncated_array_of_scan, truncated_array_of_a_picture, truncated_line, truncated_hdf5),
-    *(bad_base64, wrong_float_count),
-    *(duplicate_ids_in_lines, duplicate_ids_of_scan, duplicate_ids_in_hdf5, duplicate_ids_in_captions),
-    *(ids_that_the_captions_lack, captions_of_unknown_pictures),
-    *(nan_in_lines, infinity_in_scan, nan_in_hdf5),
-    *(mixed_widths, mixed_widths_of_scan, no_regions_in_lines, no_regions_in_hdf5, unequal_rows),
-    *(code_in_a_map, code_in_an_info, code_in_sizes),
+    truncated_array_of_scan,
+    truncated_array_of_a_picture,
+    truncated_line,
+    truncated_hdf5,
+    bad_base64,
+    wrong_float_count,
+    duplicate_ids_in_lines,
+    duplicate_ids_of_scan,
+    duplicate_ids_in_hdf5,
+    duplicate_ids_in_captions,
+    ids_that_the_captions_lack,
+    captions_of_unknown_pictures,
+    nan_in_lines,
+    infinity_in_scan,
+    nan_in_hdf5,
+    mixed_widths,
+    mixed_widths_of_scan,
+    no_regions_in_lines,
+    no_regions_in_hdf5,
+    unequal_rows,
+    code_in_a_map,
+    code_in_an_info,
+    code_in_sizes,
 ]
 
 
@@ -219,20 +235,22 @@ def test_a_fault(forks, tmp_path, make):
     refuse(forks, tmp_path, arguments, *words)
 
 
-EMPTY = [
-    *(("bottom-up-attention", "detected.tsv"), ("VinVL", "features.tsv"), ("VinVL", "predictions.tsv")),
-    *(("VinVL", "features.lineidx"), ("VinVL", "imageid2idx.json"), ("self-critical", "cocobu_att/12.npz")),
-    *(("self-critical", "cocobu_box/12.npy"), ("npy", "features/12.npy"), ("MMF", "features/12_info.npy")),
-    *(("BUTD", "train36.hdf5"), ("BUTD", "train36_imgid2idx.pkl"), ("nocaps", "nocaps.h5"), ("own", "own.h5")),
-    *(("M2", "coco_detections.hdf5"), ("VLP", "dets_feat012.h5"), ("VLP", "dets_bbox.h5"), ("npy", "captions.json")),
-    *(("SCAN", "f30k_precomp/dev_ims.npy"), ("SCAN", "f30k_precomp/dev_caps.txt")),
-    *(("SCAN", "f30k_precomp/dev_ids.txt"), ("SCAN, CAMERA's boxes apart", "boxes/dev_boxes.npy")),
-    *(
-        ("SCAN, CAMERA's boxes apart", "boxes/dev_img_sizes.npy"),
-        ("SCAN, GSMN's boxes", "f30k_precomp/id_mapping.json"),
-    ),
-    ("SCAN, GSMN's boxes", "f30k_precomp/dev_ims_size.npy"),
-]
+FILES = {
+    "bottom-up-attention": ["detected.tsv"],
+    "VinVL": ["features.tsv", "predictions.tsv", "features.lineidx", "imageid2idx.json"],
+    "self-critical": ["cocobu_att/12.npz", "cocobu_box/12.npy"],
+    "npy": ["features/12.npy", "captions.json"],
+    "MMF": ["features/12_info.npy"],
+    "BUTD": ["train36.hdf5", "train36_imgid2idx.pkl"],
+    "nocaps": ["nocaps.h5"],
+    "own": ["own.h5"],
+    "M2": ["coco_detections.hdf5"],
+    "VLP": ["dets_feat012.h5", "dets_bbox.h5"],
+    "SCAN": ["f30k_precomp/dev_ims.npy", "f30k_precomp/dev_caps.txt", "f30k_precomp/dev_ids.txt"],
+    "SCAN, CAMERA's boxes in a second folder": ["boxes/dev_boxes.npy", "boxes/dev_img_sizes.npy"],
+    "SCAN, GSMN's boxes": ["f30k_precomp/id_mapping.json", "f30k_precomp/dev_ims_size.npy"],
+}
+EMPTY = [(dialect, name) for dialect, names in FILES.items() for name in names]
 
 
 @pytest.mark.parametrize(("dialect", "name"), EMPTY)
@@ -258,16 +276,16 @@ def test_a_folder_that_may_not_be_read(forks, tmp_path, format):
 @pytest.fixture
 def small_disk(tmp_path) -> Iterator[Path]:
     """A disk of 64 KiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place]
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk]
     if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
         pytest.skip("a disk can be made by root only, where mounting is allowed")
-    yield place
-    subprocess.run(["umount", place], check=True)
+    yield disk
+    subprocess.run(["umount", disk], check=True)
 
 
-def test_a_disk_without_room(forks, tmp_path, small_disk):
+def test_a_disk_that_is_too_small(forks, tmp_path, small_disk):
     """Noticed before anything is written."""
     arguments = bare(tmp_path, "bottom-up-attention", make_pictures([50] * 6, width=64))
     done = forks.run("convert-features", *arguments, "--out", small_disk / "out.h5", cwd=tmp_path)

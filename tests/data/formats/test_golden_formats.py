@@ -91,8 +91,8 @@ def test_golden_karpathy_splits(data, split):
     table = read_caption_table(path, [split.removesuffix("_with_restval")])
     if split == "train":  # the list without restval, which belongs to train for everybody
         entries = json.loads(path.read_text(encoding="utf-8"))["images"]
-        apart = {entry["filename"] for entry in entries if entry["split"] == "restval"}
-        table = [picture for picture in table if picture.file_name not in apart]
+        left_out = {entry["filename"] for entry in entries if entry["split"] == "restval"}
+        table = [picture for picture in table if picture.file_name not in left_out]
     assert [picture.file_name for picture in table] == expected["filenames"]
     names = [picture.names.get("cocoid") or Path(picture.names["filename"]).stem for picture in table]
     assert names == [str(name) for name in expected["image_ids"]]

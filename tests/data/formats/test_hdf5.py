@@ -52,7 +52,7 @@ def refused(tmp_path, convert):
 
 
 def replace(path, name, value, **options):
-    """Put other data in the place of a data set; None removes it."""
+    """Replace a data set by other data; None removes it."""
     with h5py.File(path, "a") as file:
         if name in file:
             del file[name]
@@ -260,7 +260,7 @@ def test_a_list_whose_size_was_changed(tmp_path, refused, size):
 
 @pytest.mark.parametrize("count", [0, 13, 2**31, 2**32 - 1])
 def test_a_list_that_claims_other_numbers_than_it_has(tmp_path, refused, count):
-    """The library takes as much memory as the claim says before it looks."""
+    """The library allocates as much memory as claimed before it checks."""
     (source,) = write_nocaps(tmp_path, PICTURES)
     with h5py.File(source) as file:
         start = file["features"].id.get_offset()
@@ -303,7 +303,7 @@ def test_features_that_were_never_written(tmp_path, refused, options):
 
 
 def test_features_of_another_file(tmp_path, refused):
-    """A file may point at any other, which nobody asked to read."""
+    """A file may point at any other, which was not named as a source."""
     (source,) = write_butd(tmp_path, PICTURES)
     source.rename(tmp_path / "other.hdf5")
     with h5py.File(source, "w") as file:
@@ -319,11 +319,11 @@ def test_a_claim_of_a_picture_that_no_memory_holds(tmp_path, refused):
     refused("numbers in image_features, more than a picture can have", source)
 
 
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 0.99])
+@pytest.mark.parametrize("kept", [0.2, 0.5, 0.8, 0.99])
 @pytest.mark.parametrize("name", ["BUTD", "BAN", "nocaps", "nocaps, flat", "M2", "own"])
-def test_a_file_cut_short(tmp_path, refused, name, share):
+def test_a_file_cut_short(tmp_path, refused, name, kept):
     (source,) = DIALECTS[name].write(tmp_path, PICTURES)
-    source.write_bytes(source.read_bytes()[: int(share * source.stat().st_size)])
+    source.write_bytes(source.read_bytes()[: int(kept * source.stat().st_size)])
     refused(f"{source.name} (is damaged|is cut short)", source, format=DIALECTS[name].format)
 
 

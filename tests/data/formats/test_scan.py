@@ -254,12 +254,12 @@ def test_splits_may_have_different_numbers_of_regions(folder):
     assert np.diff(folder.convert().facts.offsets).tolist() == [3] * 4 + [5] * 4
 
 
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
-def test_features_cut_short(folder, share):
+@pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.99])
+def test_features_cut_short(folder, kept):
     folder.split()
     path = folder.path / "train_ims.npy"
     content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
+    path.write_bytes(content[: int(kept * len(content))])
     folder.refused("train_ims.npy (is not a numpy array|has a header|has [\\d,]+ bytes of numbers; its header says)")
 
 

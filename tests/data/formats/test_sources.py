@@ -139,7 +139,7 @@ def test_two_files_become_one(tmp_path, own):
     assert content(FeatureFile(tmp_path / "both.h5")) == content(FeatureFile(own))
 
 
-def test_other_captions_take_the_place_of_its_own(tmp_path):
+def test_other_captions_replace_its_own(tmp_path):
     (source,) = write_own(tmp_path, PICTURES)
     captions = write_captions(tmp_path / "c.json", PICTURES)
     convert_to_feature_file([source], tmp_path / "out.h5", captions=captions)
@@ -189,9 +189,11 @@ def test_scan_some_splits(scan):
     refused("there is no split 'dev' in the sources; they have train, test", scan, splits=["dev"])
 
 
-@pytest.mark.parametrize("place", [".", ".."])
-def test_file_names_of_an_id_mapping(scan, place):
-    (scan / place / "id_mapping.json").write_text(json.dumps({"7": "val/7.jpg", "9": "val/9.jpg", "3": "train/3.jpg"}))
+@pytest.mark.parametrize("parent", [".", ".."])
+def test_file_names_of_an_id_mapping(scan, parent):
+    (scan / parent / "id_mapping.json").write_text(
+        json.dumps({"7": "val/7.jpg", "9": "val/9.jpg", "3": "train/3.jpg"})
+    )
     assert converted(scan).file_names == ["train/3.jpg", "val/7.jpg", "val/9.jpg"]
 
 

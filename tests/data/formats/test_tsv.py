@@ -133,7 +133,7 @@ def test_a_faulty_field_is_named(tmp_path, refused, changes, message):
 
 
 def test_a_base64_that_is_cut_at_a_whole_number_of_rows(tmp_path, refused):
-    """Every byte is there but the last region's: only the count tells."""
+    """Every byte is there but the last region's: only the count shows it."""
     fields = row(PICTURES[0])
     fields[5] = base64.b64encode(base64.b64decode(fields[5])[:32])
     refused("line 1 has 44 characters of features, which are not 3 rows", tsv(tmp_path / "d.tsv", [fields]))
@@ -153,7 +153,7 @@ def test_a_file_cut_short_anywhere_is_an_error_or_whole(tmp_path, convert, capti
 
 
 def test_one_line_without_an_end(tmp_path, captions):
-    """Nothing tells how wide regions are; what is left of the line might be taken for it."""
+    """Nothing states how wide regions are; the rest of the line might be taken for it."""
     path = tsv(tmp_path / "d.tsv", [row(PICTURES[0])])
     path.write_bytes(path.read_bytes()[:-18] + b"A")
     with pytest.raises(DataError, match="d.tsv, line 1 has "):

@@ -191,7 +191,7 @@ def test_captions_of_a_feature_file_do_not_bring_its_features_into_memory(tmp_pa
     path = tmp_path / "f.h5"
     records = [ImageRecord(str(row), np.ones((40, 5000), np.float32), "train", ["a dog"]) for row in range(20)]
     write_feature_file(path, records, total_images=20, total_regions=800, feature_dim=5000)
-    read_vocabulary_captions(path)  # what is imported on the way counts elsewhere
+    read_vocabulary_captions(path)  # the first call also imports
     tracemalloc.start()
     try:
         assert read_vocabulary_captions(path) == ["a dog"] * 20

@@ -1,4 +1,4 @@
-"""Building vocabularies, and reading what others may have put in their place."""
+"""Building vocabularies, and reading files of other kinds in their place."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def test_faulty_pieces_are_refused(pieces: list[str], message: str) -> None:
         bert_tokenizer(pieces)
 
 
-def test_a_tokenizer_survives_a_checkpoint() -> None:
+def test_a_tokenizer_is_the_same_after_a_checkpoint() -> None:
     tokenizer = bert_tokenizer(PIECES)
     again = WordPieceTokenizer.from_dict(json.loads(json.dumps(tokenizer.to_dict())))
     assert again.encode("Mans [SEP] é") == tokenizer.encode("Mans [SEP] é")
@@ -193,7 +193,7 @@ def test_cased_pieces_are_not_lower_cased(tmp_path: Path) -> None:
     assert load_tokenizer(str(tmp_path)).pieces("Man man") == ["Man", "man"]
 
 
-def test_published_reading_ignores_what_the_folder_says(tmp_path: Path) -> None:
+def test_published_reading_ignores_the_settings_of_the_folder(tmp_path: Path) -> None:
     save_tokenizer(bert_tokenizer(PIECES, lowercase=False, split_chinese=True), tmp_path)
     assert load_tokenizer(str(tmp_path)).pieces("MAN 日a") == ["[UNK]", "日", "a"]
     assert load_tokenizer(str(tmp_path), published=True).pieces("MAN 日a") == ["man", "日", "##a"]
@@ -211,7 +211,7 @@ def test_faulty_piece_files_are_named(content: bytes, tmp_path: Path) -> None:
         load_tokenizer(str(tmp_path))
 
 
-def test_a_folder_without_tokenizer_says_what_is_expected(tmp_path: Path) -> None:
+def test_a_folder_without_tokenizer_is_answered_with_what_is_expected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected tokenizer.json or vocab.txt"):
         load_tokenizer(str(tmp_path))
 
@@ -245,7 +245,7 @@ def test_training_stops_at_the_size() -> None:
     assert len(train_wordpieces({"abcdef": 9}, size=20, min_count=1)) == 20
 
 
-def test_rare_characters_give_way_when_there_is_no_room() -> None:
+def test_rare_characters_are_left_out_of_a_small_vocabulary() -> None:
     """Room for (9 - 5) / 2 = 2 characters: a (3 times) and b (twice)."""
     assert train_wordpieces({"abc": 1, "ab": 1, "a": 1}, size=9, min_count=1)[5:] == ["a", "b", "##a", "##b"]
 
@@ -258,7 +258,7 @@ def test_training_does_not_depend_on_the_order_of_captions() -> None:
 
 
 def merges_by_recounting(counts: dict[str, int], steps: int) -> list[str]:
-    """Byte-pair merges the slow way: count all pairs anew before each merge."""
+    """Byte-pair merges without bookkeeping: all pairs are counted again before each merge."""
     spellings = {word: [word[0], *(f"##{letter}" for letter in word[1:])] for word in counts}
     found = []
     for _ in range(steps):
@@ -269,11 +269,11 @@ def merges_by_recounting(counts: dict[str, int], steps: int) -> list[str]:
         best = min(frequency, key=lambda pair: (-frequency[pair], pair))
         found.append(best[0] + best[1][2:])
         for spelling in spellings.values():
-            place = 0
-            while place + 1 < len(spelling):
-                if (spelling[place], spelling[place + 1]) == best:
-                    spelling[place : place + 2] = [found[-1]]
-                place += 1
+            at = 0
+            while at + 1 < len(spelling):
+                if (spelling[at], spelling[at + 1]) == best:
+                    spelling[at : at + 2] = [found[-1]]
+                at += 1
     return found
 
 

@@ -95,7 +95,7 @@ def join(
     """
     table = read_whole_table(captions, splits)
     wanted = table.wanted
-    order = {split: place for place, split in enumerate(usual_order({picture.split for picture in wanted}))}
+    order = {split: position for position, split in enumerate(usual_order({picture.split for picture in wanted}))}
     wanted.sort(key=lambda picture: order[picture.split])  # stable: the file's order within a split
     kind, rows = _rows(pictures, wanted, captions)
     unknown = _unknown(pictures, kind, table)
@@ -155,13 +155,13 @@ def _plain(name: str) -> str:
 
 def _rows(pictures: Pictures, wanted: list[CaptionedPicture], captions: Path) -> tuple[str, list[int]]:
     """The kind of name that finds most entries, and the row of each entry by it."""
-    places: dict[str, int] = {}
+    row_of: dict[str, int] = {}
     for row, name in enumerate(pictures.ids):
-        other = places.setdefault(_plain(name), row)
+        other = row_of.setdefault(_plain(name), row)
         if other != row:
             raise DataError(f"{pictures.source} holds both {pictures.ids[other]} and {name}, which name one picture")
     kinds = list(dict.fromkeys(kind for picture in wanted for kind in picture.names))
-    found = {kind: sum(_plain(picture.names.get(kind, "")) in places for picture in wanted) for kind in kinds}
+    found = {kind: sum(_plain(picture.names.get(kind, "")) in row_of for picture in wanted) for kind in kinds}
     kind = max(kinds, key=lambda name: found[name], default="")
     if not found.get(kind):
         theirs = "; ".join(f"by {kind}: {some_of([p.names.get(kind, '-') for p in wanted])}" for kind in kinds)
@@ -171,7 +171,7 @@ def _rows(pictures: Pictures, wanted: list[CaptionedPicture], captions: Path) ->
             "the features and the captions must name pictures in the same way",
         )
     named = [_plain(picture.names.get(kind, "")) for picture in wanted]
-    missing = [picture for picture, name in zip(wanted, named, strict=True) if name not in places]
+    missing = [picture for picture, name in zip(wanted, named, strict=True) if name not in row_of]
     if missing:
         first = missing[0]
         raise DataError(
@@ -182,7 +182,7 @@ def _rows(pictures: Pictures, wanted: list[CaptionedPicture], captions: Path) ->
     twice, times = Counter(named).most_common(1)[0]
     if times > 1:
         raise DataError(f"{captions} names the picture {twice} ({kind}) twice; expected every picture once")
-    return kind, [places[name] for name in named]
+    return kind, [row_of[name] for name in named]
 
 
 def _records(pictures: Pictures, wanted: Sequence[CaptionedPicture], rows: Sequence[int]) -> Iterator[ImageRecord]:
