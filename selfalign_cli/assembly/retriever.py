@@ -26,6 +26,7 @@ from selfalign_cli.assembly.features import expect_fit, needs_boxes
 from selfalign_cli.assembly.language import CaptionEncoder, Language, language_of_checkpoint
 from selfalign_cli.assembly.split import SplitData, open_split
 from selfalign_cli.data.features.file import FeatureFile
+from selfalign_cli.data.features.origin import Extractor, require_same_extractor
 from selfalign_cli.data.text.token_table import TokenTable
 from selfalign_cli.encodings import ImageBatch, RetrievalVectors
 from selfalign_cli.errors import DataError
@@ -64,10 +65,12 @@ class TrainedOn:
     Attributes:
         features: path of the feature file; empty for an imported checkpoint that names none.
         content_hash: SHA-256 (hex) of its content.
+        extractor: what made its regions; None where it is not known.
     """
 
     features: str
     content_hash: str
+    extractor: Extractor | None = None
 
 
 class Retriever:
@@ -151,7 +154,11 @@ class Retriever:
             language.captions,
             feature_dim=checkpoint.feature_dim,
             device=choose_device(device) if isinstance(device, str) else device,
-            trained_on=TrainedOn(checkpoint.data["features"], str(checkpoint.data.get("content_hash", ""))),
+            trained_on=TrainedOn(
+                checkpoint.data["features"],
+                str(checkpoint.data.get("content_hash", "")),
+                checkpoint.data.get("extractor"),
+            ),
             name=str(path),
         )
 
@@ -308,6 +315,9 @@ class Retriever:
 
     def _fit(self, file: FeatureFile) -> FeatureFile:
         expect_fit(file, feature_dim=self.feature_dim, boxes=needs_boxes(self.recipe))
+        known = None if self.trained_on is None else self.trained_on.extractor
+        own = None if file.origin is None else file.origin.extractor
+        require_same_extractor(own, known, what=str(file.path), others=self.name)
         return file
 
     def _fitting(self, batches: Iterable[ImageBatch]) -> Iterator[ImageBatch]:

@@ -13,6 +13,7 @@ from selfalign_cli.cli.progress import progress
 from selfalign_cli.errors import DataError
 
 if TYPE_CHECKING:
+    from selfalign_cli.extract.regions import Extractor
     from selfalign_cli.extract.run import Extraction, Shard
 
 SHOWN_UNREADABLE = 10
@@ -58,6 +59,15 @@ SplitsOpt = Annotated[
 SkipOpt = Annotated[
     bool, typer.Option("--skip-uncaptioned", help="Leave out pictures that the captions file does not know.")
 ]
+LikeOpt = Annotated[
+    Path | None,
+    typer.Option(
+        "--like",
+        metavar="CKPT",
+        help="Extract as for the features that a checkpoint was trained on; refuses models of other hashes.",
+        show_default=False,
+    ),
+]
 AreaOpt = Annotated[
     int | None,
     typer.Option(
@@ -70,8 +80,15 @@ AreaOpt = Annotated[
     ),
 ]
 RegionsOpt = Annotated[
-    int,
-    typer.Option("--regions", min=1, max=1000, metavar="N", help="Most boxes of a picture, the whole aside."),
+    int | None,
+    typer.Option(
+        "--regions",
+        min=1,
+        max=1000,
+        metavar="N",
+        help="Most boxes of a picture, the whole picture aside; default 20.",
+        show_default=False,
+    ),
 ]
 DtypeOpt = Annotated[Literal["float32", "float16"], typer.Option("--dtype", help="Type in which features are stored.")]
 WorkersOpt = Annotated[int, typer.Option("--workers", min=1, metavar="N", help="Threads that decode pictures ahead.")]
@@ -97,8 +114,9 @@ def extract(
     captions: CaptionsOpt = None,
     splits: SplitsOpt = None,
     skip_uncaptioned: SkipOpt = False,
+    like: LikeOpt = None,
     area: AreaOpt = None,
-    regions: RegionsOpt = 20,
+    regions: RegionsOpt = None,
     dtype: DtypeOpt = "float32",
     workers: WorkersOpt = 1,
     shard: ShardOpt = None,
@@ -112,14 +130,10 @@ def extract(
 
     Example: selfalign extract photos/ --out data/photos.h5
     """
-    from selfalign_cli.assembly.device import choose_device
-    from selfalign_cli.extract.choose import build_extractor
     from selfalign_cli.extract.run import extract_pictures
 
     part = None if shard is None else _shard(shard)
-    extractor = build_extractor(
-        backbone=backbone, detector=detector, area=area, regions=regions, device=choose_device(device)
-    )
+    extractor = _extractor(backbone, detector, like, area, regions, device)
     made = extract_pictures(
         pictures,
         out,
@@ -136,6 +150,25 @@ def extract(
         progress=progress,
     )
     _show(made, out, as_json)
+
+
+def _extractor(
+    backbone: str | None, detector: str | None, like: Path | None, area: int | None, regions: int | None, device: str
+) -> Extractor:
+    from selfalign_cli.assembly.checkpoint import load_checkpoint
+    from selfalign_cli.assembly.device import choose_device
+    from selfalign_cli.extract.choose import REGIONS, build_extractor, build_like
+
+    place = choose_device(device)
+    if like is None:
+        count = REGIONS if regions is None else regions
+        return build_extractor(backbone=backbone, detector=detector, area=area, regions=count, device=place)
+    if area is not None or regions is not None:
+        raise DataError("--area and --regions are those of the checkpoint", "leave them out beside --like")
+    known = load_checkpoint(like).data.get("extractor")
+    if known is None:
+        raise DataError(f"{like} was not trained on features of extract", "leave --like out")
+    return build_like(known, backbone=backbone, detector=detector, device=place)
 
 
 def _shard(text: str) -> Shard:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import torch
 
+from selfalign_cli.data.features.origin import Extractor as Identity
+from selfalign_cli.data.features.origin import described, require_same_extractor
 from selfalign_cli.errors import DataError
 from selfalign_cli.extract.backbone import Backbone, TransformersBackbone
 from selfalign_cli.extract.detector import TransformersDetector
 from selfalign_cli.extract.model_folder import ModelFolder, open_model_folder
-from selfalign_cli.extract.packaged import EXTRA, is_installed, packaged_backbone
+from selfalign_cli.extract.packaged import EXTRA, is_installed, is_packaged, packaged_backbone
 from selfalign_cli.extract.regions import DetectorExtractor, Extractor, GroupingExtractor
 from selfalign_cli.extract.weightless import WeightlessBackbone
 
@@ -47,6 +49,38 @@ def build_extractor(
     place = _of_kind(detector, "--detector", is_detector=True)
     under = None if backbone is None else _backbone(backbone, area, device)
     return DetectorExtractor(TransformersDetector(place, device=device), under, count=regions)
+
+
+def build_like(known: Identity, *, backbone: str | None, detector: str | None, device: torch.device) -> Extractor:
+    """Load the extractor that a model was trained with.
+
+    Args:
+        known: its identity, as a checkpoint holds it.
+        backbone, detector: where the folders are; a backbone that came with this program need not be named.
+        device: where to compute.
+
+    Raises:
+        DataError: a folder that is needed was not named, or what was named is another extractor.
+    """
+    models = {name: known.get(name) for name in ("backbone", "detector")}
+    named = {"backbone": backbone, "detector": detector}
+    for name, model in models.items():
+        if not isinstance(model, dict):
+            continue
+        if model.get("name") == WEIGHTLESS:
+            named[name] = WEIGHTLESS
+        elif named[name] is None and not (name == "backbone" and is_packaged(str(model.get("name")))):
+            raise DataError(f"the model was trained with {described(known)}", f"name its folder with --{name}")
+    under = models["backbone"]
+    found = build_extractor(
+        backbone=named["backbone"],
+        detector=named["detector"],
+        area=under.get("area") if isinstance(under, dict) else None,
+        regions=int(known.get("regions", REGIONS)),
+        device=device,
+    )
+    require_same_extractor(found.identity(), known, what="what was named", others="the model")
+    return found
 
 
 def _backbone(source: str | None, area: int | None, device: torch.device) -> Backbone:

@@ -55,6 +55,11 @@ def is_installed() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in (PACKAGE, "onnx"))
 
 
+def is_packaged(name: str) -> bool:
+    """Whether a model folder of that name is the one that is made here."""
+    return name == f"{FOLDER}-{SHA256[:8]}"
+
+
 def packaged_backbone() -> Path:
     """The model folder in the user's cache, converted when it is not there yet.
 

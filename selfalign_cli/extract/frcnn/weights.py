@@ -18,6 +18,7 @@ from selfalign_cli.assembly.checkpoint import fault_of_archive, weight_faults
 from selfalign_cli.data.restricted_pickle import names_in_pickle
 from selfalign_cli.errors import LIBRARY_ERRORS, CheckpointError, reason_of
 
+FAULTS: tuple[type[Exception], ...] = (*LIBRARY_ERRORS, SafetensorError)
 FILES = ("model.safetensors", "pytorch_model.bin")
 OLDER_ENDINGS = ((".norm.gamma", ".norm.weight"), (".norm.beta", ".norm.bias"))
 COUNTER = ".norm.num_batches_tracked"
@@ -89,7 +90,7 @@ def _read(path: Path) -> object:
         raise CheckpointError(
             f"{path} is damaged, or holds Python objects beside weights; nothing of it was run", EXPECTED
         ) from fault
-    except (SafetensorError, *LIBRARY_ERRORS) as fault:
+    except FAULTS as fault:
         raise CheckpointError(f"{path} cannot be read: {reason_of(fault)}", EXPECTED) from fault
 
 
