@@ -11,6 +11,7 @@ import numpy.typing as npt
 from selfalign_cli.data.features.checks import check_record
 from selfalign_cli.data.features.digest import ContentDigest
 from selfalign_cli.data.features.file import FeatureFile
+from selfalign_cli.data.features.origin import described
 from selfalign_cli.data.features.records import ImageRecord
 from selfalign_cli.data.progress import Progress, no_progress
 from selfalign_cli.data.text.vocab import Vocabulary
@@ -45,6 +46,7 @@ def inspect_feature_file(path: Path, *, quick: bool = False, progress: Progress 
         "path": str(path),
         "created_by": facts.created_by,
         "source": facts.source,
+        "extractor": None if file.origin is None else described(file.origin.extractor),
         "content_hash": facts.content_hash,
         "dtype": facts.features.dtype,
         "feature_dim": file.feature_dim,

@@ -129,7 +129,8 @@ def open_pictures(sources: Sequence[Path]) -> Pictures:
             }
             yield lambda row: _regions(rows[row], files[rows[row].part], has_labels=bool(origin.label_names))
 
-    return replace(counted.pictures(sources, reading, notes), origin=origin)
+    source = origin.pictures or "pictures"  # not the folder of the parts, which is gone when the file is written
+    return replace(counted.pictures(sources, reading, notes), source=source, origin=origin)
 
 
 def _regions(picture: Finished, features: BinaryIO, *, has_labels: bool) -> Regions:
