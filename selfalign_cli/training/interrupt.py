@@ -15,20 +15,20 @@ class RunInterrupted(SelfAlignError):
 
     Args:
         number: the signal.
-        told: where that leaves the run.
+        when: end of the message: when it was stopped, and what is saved.
     """
 
-    def __init__(self, number: int, told: str) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}{told}", "continue with --resume")
+    def __init__(self, number: int, when: str) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}{when}", "continue with --resume")
         self.exit_code = 128 + number
 
 
 class StopRequest:
     """A context in which SIGINT and SIGTERM stop a run without losing anything.
 
-    While a run starts up, the first signal ends it on the spot: there is nothing to save yet. After `defer`, the first
-    signal only sets `number`, for the training loop to see. The second one ends the process at once, unless
-    `torchrun` started it: that sends SIGTERM of its own after a Ctrl-C, and SIGKILL when it loses patience.
+    While a run starts up, the first signal ends it immediately: there is nothing to save yet. After `defer`, the first
+    signal only sets `number`, which the training loop checks. A second signal ends the process immediately, except
+    under `torchrun`, which sends a SIGTERM of its own after Ctrl-C, and SIGKILL after a timeout.
 
     Attributes:
         number: the signal that asked for a stop, or None.
@@ -40,9 +40,9 @@ class StopRequest:
         self._previous: dict[int, object] = {}
 
     def defer(self) -> None:
-        """From now on, leave stopping to who looks at `number`."""
+        """From now on, signals only set `number`; the caller stops the run."""
         self._deferred = True
-        if self.number is not None:  # somebody swallowed the first one
+        if self.number is not None:  # its KeyboardInterrupt was suppressed
             raise KeyboardInterrupt
 
     def __enter__(self) -> StopRequest:
@@ -62,7 +62,7 @@ class StopRequest:
         if self.number is not None and launched() and self._deferred:
             return
         if self.number is not None:
-            os._exit(128 + number)  # checkpoints are renamed into place, so there is nothing to tidy
+            os._exit(128 + number)  # checkpoints are replaced atomically, so there is nothing to clean up
         self.number = number
         if not self._deferred:
             raise KeyboardInterrupt
