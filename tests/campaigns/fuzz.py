@@ -223,7 +223,7 @@ def verdict_of(target: str, victim: Path) -> str:
             return f"{reader.__name__}: accepted, but {fault}"
         except BaseException as fault:
             where = traceback.extract_tb(fault.__traceback__)
-            own = [frame for frame in where if "selfalign_cli" in frame.filename][-1]
+            own = [*where, *(frame for frame in where if "selfalign_cli" in frame.filename)][-1]
             return (
                 f"{reader.__name__}: {type(fault).__name__} in {Path(own.filename).name}:{own.lineno}: {fault!s:.200}"
             )
