@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.margins import smallest_margin
 from support.scores import rank_scores
 from torch import Tensor
 
@@ -98,6 +99,24 @@ def test_ranks_of_drawn_scores_equal_sorting(images: int, seed: int):
     scores = torch.randint(4, (images, len(truth)), generator=generator).double()
     ranks = rank_scores(scores, truth)
     assert (ranks.i2t_rank.tolist(), ranks.t2i_rank.tolist()) == sorted_ranks(scores, truth)
+
+
+def test_the_smallest_margin_by_hand():
+    """own scores .9, .1, .7: caption 0 beats .2 by .7, caption 1 loses to .3 by .2, caption 2 to .8 by .1; picture 0
+    beats .8 by .1, picture 1 beats .3 by .4"""
+    scores = torch.tensor([[0.9, 0.1, 0.8], [0.2, 0.3, 0.7]], dtype=torch.float64)
+    assert smallest_margin(scores, torch.tensor([0, 0, 1])) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_ranks_are_equal_while_scores_move_by_less_than_half_of_the_margin(seed: int):
+    torch.manual_seed(seed)
+    truth = torch.arange(40) % 10
+    scores = torch.randn(10, 40, dtype=torch.float64)
+    moved = scores + 0.49 * smallest_margin(scores, truth) * torch.randn_like(scores).sign()
+    first, second = rank_scores(scores, truth), rank_scores(moved, truth)
+    assert torch.equal(first.i2t_rank, second.i2t_rank)
+    assert torch.equal(first.t2i_rank, second.t2i_rank)
 
 
 @pytest.mark.parametrize("views", [1, 3])

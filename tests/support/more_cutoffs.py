@@ -40,9 +40,9 @@ def demo(embeddings: Path) -> dict[str, object]:
     from selfalign_cli.demo.arms import ARMS
     from selfalign_cli.demo.result import HEADER, ArmResult, DemoResult
     from selfalign_cli.demo.run import scores_of
-    from selfalign_cli.scoring.evaluate import evaluate_files
+    from selfalign_cli.scoring.evaluate import score_files
 
-    report = evaluate_files([embeddings], device="cpu")
+    report = score_files([embeddings], device="cpu").report
     arms = [
         ArmResult(arm, 1, 2, 2, 0.0, 1.0, scores_of(report), "recipe", report.signature, "best.ckpt", "e.h5")
         for arm in ARMS
