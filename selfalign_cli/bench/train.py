@@ -35,7 +35,7 @@ from selfalign_cli.training.step import clip_gradients
 
 CLIP = 2.0
 FILES = ("features", "boxes", "size")
-"""What the plain step reads of pictures: float32 files of these names, as far as the model needs them."""
+"""float32 files of pictures for the plain step; those that the model needs."""
 Measured = tuple[dict[str, object], list[Line]]
 
 

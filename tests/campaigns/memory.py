@@ -55,7 +55,7 @@ SIZES = {
     "published": RunSize(images=1_000, batch_size=8, steps=8_500, validations=150),
 }
 SMALL_IMAGES, SMALL_BATCH = 24, 24
-"""Of the run over validations: a step lies between two of them."""
+"""Of the run over validations: there is one step between two of them."""
 SAVE_EVERY = 500
 
 
@@ -66,7 +66,7 @@ def run(order: Order) -> Campaign:
         RunError: the system does not show the size of a process.
     """
     if not STATM.exists():
-        raise RunError(f"there is no {STATM}: this system does not show the memory of a process in that way")
+        raise RunError(f"there is no {STATM}: this system does not show the memory of a process there")
     size = SIZES[order.size]
     began = time.monotonic()
     with TemporaryDirectory(prefix="selfalign-memory-") as folder:

@@ -91,7 +91,7 @@ def unbroken_of(small: Path, folder: Path) -> soak.Unbroken:
 
 
 def test_a_round_with_another_outcome_is_lost(small: Path, tmp_path: Path) -> None:
-    """Another seed stands for a resume that forgets something."""
+    """Another seed simulates a resume that loses state."""
     unbroken = unbroken_of(small, tmp_path / "unbroken")
     assert set(unbroken.ended) == {"metrics", "last", "best"}
     assert {"optimizer", "objective", "rng", "best_score"} <= set(unbroken.ended["last"]["training"])

@@ -68,7 +68,7 @@ def test_ranks_by_hand():
 
 
 def test_captions_of_one_picture_do_not_compete():
-    """picture 0 owns columns 0 and 2, best .5; rivals .9 and .4: rank 1, first place column 1"""
+    """picture 0 owns columns 0 and 2, best .5; competitors .9 and .4: rank 1, column 1 at the top"""
     ranks = rank_scores(torch.tensor([[0.5, 0.9, 0.4, 0.4], [0.0, 1.0, 0.0, 1.0]]), torch.tensor([0, 1, 0, 1]))
     assert (int(ranks.i2t_rank[0]), int(ranks.i2t_top1[0])) == (1, 1)
 
@@ -139,9 +139,9 @@ def test_block_sizes_change_nothing(blocks: tuple[int, int], kept: int, monkeypa
 @pytest.mark.parametrize("context", [0, 5])
 @pytest.mark.parametrize("width", [24, 100])
 def test_exact_copies_tie_against(context: int, width: int):
-    """Every caption stands twice in the data, once for a picture it does not belong to; every picture twice too.
+    """Every caption occurs twice in the data, once for a picture it does not belong to; every picture twice too.
 
-    Real numbers, odd block sizes: equal vectors must give equal scores wherever they stand.
+    Real numbers, odd block sizes: equal vectors must give equal scores at any position.
     """
     torch.manual_seed(1)
     images, captions = torch.randn(40, width), torch.randn(40, width)

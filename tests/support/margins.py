@@ -1,4 +1,4 @@
-"""How near scores come to a tie: what a rounding error would have to be to change a rank."""
+"""The distance of scores from a tie, and so the size of a rounding error that could change a rank."""
 
 from __future__ import annotations
 
