@@ -119,7 +119,6 @@ class Round:
         """Start a process and kill it; False if it ended before that."""
         wanted = _count_lines(self.run) + aim.lines
         command = self.start()
-
         if aim.phase != "start-up":
             _until(lambda: _begun(command), command)
             _until(lambda: _count_lines(self.run) >= wanted, command)
@@ -153,22 +152,17 @@ def run(order: Order) -> Campaign:
     rounds = order.rounds or ROUNDS[order.size]
     draw, hits, lost = random.Random(order.seed), Counter[str](), []
     began = time.monotonic()
-    folder = Path(tempfile.mkdtemp(prefix="selfalign-soak-"))
+    base = Path(tempfile.mkdtemp(prefix="selfalign-soak-"))
     try:
-        prepare_forks(order.setting.threads, folder)
+        prepare_forks(order.setting.threads, base)
         recipe = make_small_run(
-            folder,
-            images=IMAGES,
-            batch_size=BATCH,
-            epochs=EPOCHS,
-            save_every=SAVE_EVERY,
-            validate_every=VALIDATE_EVERY,
+            base, images=IMAGES, batch_size=BATCH, epochs=EPOCHS, save_every=SAVE_EVERY, validate_every=VALIDATE_EVERY
         )
-        unbroken = train_unbroken(folder, recipe, order.setting.threads, cold=rounds >= COLD_EVERY)
+        unbroken = train_unbroken(base, recipe, order.setting.threads, cold=rounds >= COLD_EVERY)
         for number in range(1, rounds + 1):
             cold, workers = number % COLD_EVERY == 0, 2 * (number % 2)
             arguments = ["train", str(recipe), "--resume", "--device", "cpu", "--set", f"data.workers={workers}"]
-            current = Round(folder / f"round-{number}", arguments, cold, order.setting.threads)
+            current = Round(base / f"round-{number}", arguments, cold, order.setting.threads)
             fault = play(current, unbroken, draw)
             hits.update(current.kills)
             message = f"round {number} of {rounds}: killed {len(current.kills)} times, {fault or 'the same'}"
@@ -177,7 +171,7 @@ def run(order: Order) -> Campaign:
                 lost.append(f"{message}; seed {order.seed}; see {current.folder}")
     finally:
         if not lost:
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(base, ignore_errors=True)
     rows: list[Row] = [{"name": name, "kills": hits[name]} for name in PHASES]
     rows.append({"name": "in all", "kills": hits.total()})
     settings: Row = {
