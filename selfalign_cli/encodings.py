@@ -1,7 +1,7 @@
 """The named tensors that travel between data, encoders, SelfAlign, losses and scores.
 
 Shapes use one alphabet: B pairs in a batch, N images, M captions, R regions, W padded words, F feature width,
-D embedding width, V views, C width of the context block, S places (regions or words).
+D embedding width, V views, C width of the context block, S positions (regions or words).
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class TextBatch:
     """The token ids of B captions, zero-padded to the longest of the batch (or to a fixed width).
 
     Attributes:
-        ids: (B, W) int64, 0 at padded places; start and end marks included.
+        ids: (B, W) int64, 0 at padded positions; start and end marks included.
         mask: (B, W) bool, True on real tokens, which come first in every row.
-        states: (B, W, E) token states of a frozen token encoder, computed beforehand, zero at padded places; None
+        states: (B, W, E) token states of a frozen token encoder, computed beforehand, zero at padded positions; None
             leaves them to the model.
     """
 
@@ -129,7 +129,7 @@ class ContextEncoding:
     Attributes:
         guide: (B, D) unit-length global guide, the query of the other side's context loss.
         locals: (B, S, D) unit-length local features, the keys of the context loss.
-        mask: (B, S) bool, True on places that count in `mean_local` and as keys.
+        mask: (B, S) bool, True on positions that count in `mean_local` and as keys.
         context: (B, D) unit-length fusion of mean state and guide.
         mean_local: (B, D) mean of the locals; not of unit length.
     """

@@ -1,7 +1,7 @@
-"""Processes that work as one, started by `torchrun`: what they share. Alone, every function here changes nothing.
+"""Communication between the processes of a `torchrun`. In a single process, every function is the identity.
 
-Batches are sharded by rows: of R processes, process r has the rows r, r + R, r + 2R, … of the whole batch. Long
-and short captions, which a batch holds sorted, are then spread evenly.
+Batches are sharded by rows: of R processes, process r has the rows r, r + R, r + 2R, … of the whole batch. Captions,
+which are sorted by length in a batch, are then balanced.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from selfalign_cli.launch import launched, restarts
 
 T = TypeVar("T")
 
-SPEECH_SECONDS = 2.0
-"""How long a process that lost another one waits for it to say why."""
+ERROR_DELAY_SECONDS = 2.0
+"""How long a process that lost a peer waits before it prints its error: the peer may print the cause."""
 STORE_SECONDS = 5.0
 JOIN_SECONDS = 600.0
 
 
 class PeerLost(RunError):
-    """Another process of this run has ended, so that this one cannot go on."""
+    """Another process of this run has ended, so this one cannot continue."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(
@@ -42,33 +42,33 @@ class PeerLost(RunError):
 
 
 def world_size() -> int:
-    """Number R of processes."""
+    """Return the number R of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Number r of this process, 0 ≤ r < R."""
+    """Return the number r of this process, 0 ≤ r < R."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Be one of the processes that `torchrun` started, inside; nothing without it.
+    """Join the process group of `torchrun`; do nothing without it.
 
-    At the end the group's threads are joined. One that still let go of its last tensor while Python ends would abort
-    the process. `torch.distributed.nn.functional` keeps as default arguments whatever group exists when it is first
-    imported, threads and all: so this module imports it.
+    At the end the threads of the group are joined: one that still freed a tensor during interpreter shutdown would
+    abort the process. `torch.distributed.nn.functional` keeps the group that exists when it is first imported as a
+    default argument, with its threads, so this module imports it early.
 
     Raises:
-        PeerLost: they did not all come.
+        PeerLost: not all processes joined.
     """
     if not launched() or dist.is_initialized():
         yield
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    with _losing_a_peer():
+    with _peer_lost_on_failure():
         if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
-            # torch's own way finds the addresses of killed processes there after a restart.
+            # A new prefix per restart: otherwise torch finds the addresses of killed processes in the store.
             store = PrefixStore(f"selfalign/{restarts()}", _agent_store(JOIN_SECONDS))
             number, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
             dist.init_process_group(backend, store=store, rank=number, world_size=count)
@@ -76,37 +76,37 @@ def process_group() -> Iterator[None]:
             dist.init_process_group(backend)
     try:
         yield
-        barrier()  # who ends first would take the others' connections along
+        barrier()  # the first process to end would close the connections of the others
     finally:
         dist.destroy_process_group()
 
 
 def claims_error_output(error: Exception) -> bool:
-    """Tell whether this process shall print an error: of all processes, the first that asks.
+    """Return whether this process is the one that prints an error: the first of all processes to ask.
 
-    Who only lost another process lets that one speak first.
+    A process that only lost a peer asks later, so that the peer can print the cause.
     """
     if not launched():
         return True
     if isinstance(error, PeerLost):
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun ends who is left; this one is about to
-        time.sleep(SPEECH_SECONDS)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun terminates the remaining processes
+        time.sleep(ERROR_DELAY_SECONDS)
     try:
-        spoken: int = _agent_store(STORE_SECONDS).add(f"selfalign/{restarts()}/spoken", 1)
-    except (RuntimeError, ValueError):  # whoever kept the store is gone
+        claims: int = _agent_store(STORE_SECONDS).add(f"selfalign/{restarts()}/errors", 1)
+    except (RuntimeError, ValueError):  # the store is gone
         return True
-    return spoken == 1
+    return claims == 1
 
 
 def shard() -> slice:
-    """The rows of this process among those of a batch."""
+    """Return the rows of this process in a batch."""
     return slice(rank(), None, world_size())
 
 
 def gather_rows(rows: Tensor, total: int) -> Tensor:
     """Gather the shards of all processes in the order of the whole batch: (n, …) -> (total, …).
 
-    Every process must go on to compute the same from the result: the gradient of a process's rows is then its own.
+    Every process must compute the same from the result: the gradient of its rows then needs no communication.
     """
     if world_size() == 1:
         return rows
@@ -117,55 +117,55 @@ def gather_rows(rows: Tensor, total: int) -> Tensor:
 
 
 def gather_all(value: Tensor) -> Tensor:
-    """The values of all processes, stacked in their order: (…) -> (R, …). Without gradient."""
+    """Stack the values of all processes by rank: (…) -> (R, …). Without gradient."""
     found = [torch.empty_like(value) for _ in range(world_size())]
-    with _losing_a_peer():
+    with _peer_lost_on_failure():
         dist.all_gather(found, value.contiguous())
     return torch.stack(found)
 
 
 def all_reduce(values: Sequence[Tensor]) -> None:
-    """Replace tensors of any shapes, in place, by their sums over all processes."""
+    """Replace each tensor, in place, by its sum over all processes."""
     if world_size() == 1:
         return
-    with _losing_a_peer():
+    with _peer_lost_on_failure():
         for work in [dist.all_reduce(value, async_op=True) for value in values]:
             work.wait()
 
 
 def barrier() -> None:
-    """Wait until every process has come here."""
+    """Wait for all processes."""
     all_reduce_max(0)
 
 
 def all_reduce_max(number: int) -> int:
-    """The largest of the processes' numbers; waits for no GPU."""
+    """Return the largest number of all processes, without waiting for a GPU."""
     if world_size() == 1:
         return number
     value = torch.tensor(number)
-    with _losing_a_peer():
+    with _peer_lost_on_failure():
         dist.all_reduce(value, dist.ReduceOp.MAX)
     return int(value)
 
 
 def broadcast(value: T) -> T:
-    """What process 0 has, everywhere."""
+    """Return the value of process 0."""
     if world_size() == 1:
         return value
-    held: list[Any] = [value]
-    with _losing_a_peer():
-        dist.broadcast_object_list(held, src=0, device=torch.device("cpu"))
-    return held[0]  # type: ignore[no-any-return]
+    values: list[Any] = [value]
+    with _peer_lost_on_failure():
+        dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
+    return values[0]  # type: ignore[no-any-return]
 
 
 def all_gather_objects(value: T) -> list[T]:
-    """What each process has, everywhere."""
+    """Return the values of all processes by rank."""
     if world_size() == 1:
         return [value]
-    held: list[Any] = [None] * world_size()
-    with _losing_a_peer():
-        dist.all_gather_object(held, value)
-    return held
+    values: list[Any] = [None] * world_size()
+    with _peer_lost_on_failure():
+        dist.all_gather_object(values, value)
+    return values
 
 
 class _GatherRows(torch.autograd.Function):
@@ -183,14 +183,14 @@ class _GatherRows(torch.autograd.Function):
 
 
 def _agent_store(seconds: float) -> TCPStore:
-    """What `torchrun` keeps for its processes, beyond the life of any of them."""
+    """Connect to the store of `torchrun`, which outlives its processes."""
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     return TCPStore(host, port, is_master=False, timeout=timedelta(seconds=seconds))
 
 
 @contextmanager
-def _losing_a_peer() -> Iterator[None]:
-    """Whatever goes wrong between processes means that one of them is gone."""
+def _peer_lost_on_failure() -> Iterator[None]:
+    """Raise PeerLost for any failure of communication."""
     try:
         yield
     except RuntimeError as fault:  # torch's DistError is one

@@ -31,9 +31,9 @@ class RunInterrupted(SelfAlignError):
 class StopRequest:
     """A context in which SIGINT and SIGTERM stop a run without losing anything.
 
-    While a run starts up, the first signal ends it on the spot: there is nothing to save yet. After `defer`, the first
-    signal only sets `number`, for the training loop to see. The second one ends the process at once, unless
-    `torchrun` started it: that sends SIGTERM of its own after a Ctrl-C, and SIGKILL when it loses patience.
+    While a run starts up, the first signal ends it immediately: there is nothing to save yet. After `defer`, the first
+    signal only sets `number`, which the training loop checks. A second signal ends the process immediately, except
+    under `torchrun`, which sends a SIGTERM of its own after Ctrl-C, and SIGKILL after a timeout.
 
     Attributes:
         number: the signal that asked for a stop, or None.
@@ -67,7 +67,7 @@ class StopRequest:
         if self.number is not None and launched() and self._deferred:
             return
         if self.number is not None:
-            os._exit(128 + number)  # checkpoints are renamed into place, so there is nothing to tidy
+            os._exit(128 + number)  # checkpoints are replaced atomically, so there is nothing to clean up
         self.number = number
         if not self._deferred:
             raise KeyboardInterrupt

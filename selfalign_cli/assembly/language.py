@@ -1,4 +1,4 @@
-"""How captions are read: the vocabulary or the WordPieces that a recipe names, or that a checkpoint holds."""
+"""How captions are read, as a recipe or a checkpoint has it; and the model that a checkpoint describes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from selfalign_cli.assembly.build import build_model
 from selfalign_cli.assembly.checkpoint import Checkpoint
 from selfalign_cli.data.text.vocab import Vocabulary
 from selfalign_cli.errors import CheckpointError, DataError
+from selfalign_cli.models.retrieval import RetrievalModel
 from selfalign_cli.recipe.hosts import BertSection
 from selfalign_cli.recipe.schema import Recipe
 
@@ -81,3 +83,26 @@ def language_of_checkpoint(checkpoint: Checkpoint) -> Language:
         return Language(WordPieceTokenizer.from_dict(checkpoint.text), bert_from_config(checkpoint.bert_config))
     except DataError as fault:
         raise CheckpointError(f"the checkpoint's vocabulary is faulty: {fault.message}") from fault
+
+
+def untrained_model(checkpoint: Checkpoint, recipe: Recipe | None = None) -> tuple[Language, RetrievalModel]:
+    """What a checkpoint describes, its weights not yet loaded.
+
+    Args:
+        checkpoint: the checkpoint.
+        recipe: a recipe in place of the checkpoint's, to encode under the other `compat`.
+
+    Returns:
+        How captions are read, and the model.
+
+    Raises:
+        CheckpointError: the vocabulary in it is faulty.
+    """
+    language = language_of_checkpoint(checkpoint)
+    model = build_model(
+        recipe or checkpoint.recipe,
+        feature_dim=checkpoint.feature_dim,
+        vocab_size=len(language.captions),
+        bert=language.bert,
+    )
+    return language, model

@@ -1,6 +1,6 @@
 """The whole training loss on one screen: every term, its weight, what it reads (MODELS.md 2.4 and 3.4).
 
-A term is a function or a module of tensors, and its entry here. Nobody else keeps a list of terms.
+This is the only list of terms. A term is a function or a module in `losses`, and its entry here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from selfalign_cli.models.parts.captioner import CaptionGenerator
 from selfalign_cli.recipe.schema import LossSection, Recipe
 
 PICTURES = {"index": "batch.images.index"}
-"""Read by terms in which pairs of one picture are no negatives of each other."""
+"""Read by terms in which two captions of a picture are not each other's negatives."""
 
 
 def build_objective(recipe: Recipe, *, vocab_size: int | None) -> Objective:
@@ -27,7 +27,7 @@ def build_objective(recipe: Recipe, *, vocab_size: int | None) -> Objective:
 
 
 def _ranking(loss: LossSection) -> Term:
-    """The hinge on the scores."""
+    """The hinge on similarities."""
     (options,) = options_of(loss.ranking, ranking_loss, elsewhere=("hardest_negative", "warmup_epochs"))
     return Term(
         "ranking",
@@ -47,7 +47,7 @@ def _ranking(loss: LossSection) -> Term:
 
 
 def _selfalign_terms(recipe: Recipe) -> Iterator[Term]:
-    """Words and regions by their concepts; the guide of each side and the locals of the other."""
+    """The concept loss, and the context losses of both sides."""
     concept, context = recipe.loss.concept, recipe.loss.context
     if recipe.selfalign.enabled and concept.enabled:
         (options,) = options_of(concept, ConceptAlignment, elsewhere=("enabled", "weight", "frozen_epochs"))
@@ -86,7 +86,7 @@ def _selfalign_terms(recipe: Recipe) -> Iterator[Term]:
 
 
 def _host_terms(recipe: Recipe, vocab_size: int | None) -> Iterator[Term]:
-    """What keeps the views of a picture apart; captions generated from pictures."""
+    """The view penalty, and the loss of the caption generator."""
     diversity, captioning = recipe.loss.diversity, recipe.loss.captioning
     if diversity is not None:
         (options,) = options_of(diversity, diversity_loss, elsewhere=("weight",))
@@ -113,5 +113,5 @@ def _host_terms(recipe: Recipe, vocab_size: int | None) -> Iterator[Term]:
                 "mask": "batch.texts.mask",
             },
             settings={"captioner": CaptionGenerator(recipe.model.embed_dim, vocab_size, **options)},
-            of_each_pair=True,
+            per_pair=True,
         )

@@ -1,4 +1,4 @@
-"""The parameters of a run by group, the optimizer that steps them, and what the published programs do oddly."""
+"""Parameter groups, the optimizer, and the oddities of the published training programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ParameterGroups:
     """The parameters an optimizer steps, each once.
 
     Attributes:
-        by_name: `model`, then each module of the objective under its name there, then `bert` when it is fine-tuned.
+        by_name: `model`; each module of the objective by its name there; `bert`, empty unless it is fine-tuned.
     """
 
     by_name: Mapping[str, Sequence[nn.Parameter]]
@@ -30,17 +30,18 @@ class ParameterGroups:
         return self.of(self.by_name)
 
     def of(self, names: Collection[str]) -> list[nn.Parameter]:
-        """The parameters of some groups, those of a group that is not there left out."""
+        """The parameters of the named groups; names of groups that do not exist are ignored."""
         return [parameter for name, group in self.by_name.items() if name in names for parameter in group]
 
 
 @dataclass(frozen=True)
 class TrainingQuirks:
-    """Where a step of the published programs departs from a plain one, by names of parameter groups.
+    """How a step of the published programs differs from a plain one, by names of parameter groups.
 
     Attributes:
-        stepped_twice: groups that are counted, clipped and stepped twice, as the released parameter list does (O1).
-        frozen: groups whose gradient is dropped after clipping, where it still counts (M9).
+        stepped_twice: groups that are counted, clipped and stepped twice (O1: the released parameter list names them
+            twice).
+        frozen: groups whose gradient counts in clipping and is dropped then (M9).
     """
 
     stepped_twice: Collection[str] = ()
@@ -72,7 +73,7 @@ def build_optimizer(recipe: Recipe, groups: ParameterGroups) -> torch.optim.Adam
 
 
 def training_quirks(recipe: Recipe, *, epoch: int) -> TrainingQuirks:
-    """What a recipe keeps of the published programs in an epoch, counted from 0."""
+    """Return the published oddities that a recipe asks for in an epoch, counted from 0."""
     return TrainingQuirks(
         stepped_twice=("captioner",) if recipe.optim.captioner_twice else (),
         frozen=("concept",) if epoch < recipe.loss.concept.frozen_epochs else (),

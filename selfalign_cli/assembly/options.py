@@ -1,4 +1,4 @@
-"""Keyword arguments of constructors and functions, from the section of a recipe that names them."""
+"""Keyword arguments of constructors and functions, from a section of the recipe."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from selfalign_cli.recipe.section import Section
 
 
 def options_of(
-    section: Section, *takers: Callable[..., object], elsewhere: Collection[str] = ()
+    section: Section, *functions: Callable[..., object], elsewhere: Collection[str] = ()
 ) -> list[dict[str, Any]]:
-    """The keys of a section that each of some constructors or functions takes.
+    """Select the keyword arguments of each constructor or function from the keys of a section.
 
     Args:
         section: a section of the recipe.
-        takers: what is called with them.
-        elsewhere: keys that are none of their arguments: somebody else reads them.
+        functions: constructors or functions; a key may be an argument of several.
+        elsewhere: the keys that are an argument of none, because other code reads them.
 
     Raises:
-        TypeError: a key is taken by nobody, or by both a taker and `elsewhere`.
+        TypeError: `elsewhere` is not exactly that: a key would be dropped in silence.
     """
-    found = [{key: value for key, value in section if key in inspect.signature(taker).parameters} for taker in takers]
-    taken = {key for options in found for key in options}
-    wrong = (set(type(section).model_fields) - taken) ^ set(elsewhere)
-    if wrong:
-        raise TypeError(f"{type(section).__name__}: who takes {', '.join(sorted(wrong))}?")
+    found = []
+    for function in functions:
+        parameters = inspect.signature(function).parameters
+        found.append({key: value for key, value in section if key in parameters})
+    unused = set(type(section).model_fields) - {key for options in found for key in options}
+    if unused != set(elsewhere):
+        raise TypeError(f"{type(section).__name__}: no argument takes {sorted(unused)}; expected {sorted(elsewhere)}")
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from selfalign_cli.assembly.build import build_model
-from selfalign_cli.assembly.checkpoint import Checkpoint, hash_of_state, load_checkpoint, load_state
+from selfalign_cli.assembly.checkpoint import load_checkpoint, load_state
 from selfalign_cli.assembly.device import choose_device
 from selfalign_cli.assembly.encode import (
     OnRows,
@@ -23,54 +21,20 @@ from selfalign_cli.assembly.encode import (
     rows_are_independent,
 )
 from selfalign_cli.assembly.features import expect_fit, needs_boxes
-from selfalign_cli.assembly.language import CaptionEncoder, Language, language_of_checkpoint
+from selfalign_cli.assembly.identity import Identity, TrainedOn, identity_of
+from selfalign_cli.assembly.language import CaptionEncoder, untrained_model
 from selfalign_cli.assembly.split import SplitData, open_split
 from selfalign_cli.data.features.file import FeatureFile
-from selfalign_cli.data.features.origin import Extractor, require_same_extractor
+from selfalign_cli.data.features.origin import require_same_extractor
 from selfalign_cli.data.text.token_table import TokenTable
 from selfalign_cli.encodings import ImageBatch, RetrievalVectors
 from selfalign_cli.errors import DataError
 from selfalign_cli.metrics.top_k import Top, top_k
 from selfalign_cli.models.retrieval import RetrievalModel
-from selfalign_cli.recipe.compat import Preset, compat_label
-from selfalign_cli.recipe.hashes import recipe_hash
+from selfalign_cli.recipe.compat import Preset
 from selfalign_cli.recipe.load import with_compat
 from selfalign_cli.recipe.schema import Recipe
-from selfalign_cli.similarity import Similarity, similarity
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What decides the vectors of a model: models of equal identity give equal vectors.
-
-    Attributes:
-        weights: SHA-256 (hex) over names, types, shapes and bits of all weights.
-        recipe: eight hexadecimal digits, from `recipe_hash`.
-        vocabulary: SHA-256 (hex) over all that decides the token ids of a text.
-        compat: the preset and the keys that depart from it, e.g. `corrected`.
-        similarity: how pairs are scored, `dot` or `order`.
-    """
-
-    weights: str
-    recipe: str
-    vocabulary: str
-    compat: str
-    similarity: Similarity
-
-
-@dataclass(frozen=True)
-class TrainedOn:
-    """The features that a model was trained on.
-
-    Attributes:
-        features: path of the feature file; empty for an imported checkpoint that names none.
-        content_hash: SHA-256 (hex) of its content.
-        extractor: what made its regions; None where it is not known.
-    """
-
-    features: str
-    content_hash: str
-    extractor: Extractor | None = None
+from selfalign_cli.similarity import similarity
 
 
 class Retriever:
@@ -94,6 +58,9 @@ class Retriever:
     consecutive rows. Nothing here trains: the model stays in evaluation mode.
 
     Shapes: N pictures, M texts, V views per picture, D and C the widths of a vector and of its context block.
+
+    Attributes:
+        identity: hashes of weights, recipe and vocabulary, the preset, and how pairs are scored.
 
     Args:
         recipe: what the model was built from; decides batches, similarity and the longest text.
@@ -122,13 +89,7 @@ class Retriever:
         self.device = torch.device(device)
         self.trained_on = trained_on
         self.name = name
-        self.identity = Identity(
-            weights=hash_of_state(model.state_dict()),
-            recipe=recipe_hash(recipe),
-            vocabulary=captions.content_hash,
-            compat=compat_label(recipe),
-            similarity=recipe.loss.ranking.similarity,
-        )
+        self.identity: Identity = identity_of(recipe, model, captions)
         self.model = model.to(self.device).eval()
 
     @classmethod
@@ -331,26 +292,3 @@ class Retriever:
             if needs_boxes(self.recipe) and (batch.boxes is None or batch.size is None):
                 raise DataError(f"batch {number} has no boxes or picture sizes, which {self.name} needs")
             yield batch
-
-
-def untrained_model(checkpoint: Checkpoint, recipe: Recipe | None = None) -> tuple[Language, RetrievalModel]:
-    """What a checkpoint describes, its weights not yet loaded.
-
-    Args:
-        checkpoint: the checkpoint.
-        recipe: a recipe in place of the checkpoint's, to encode under the other `compat`.
-
-    Returns:
-        How captions are read, and the model.
-
-    Raises:
-        CheckpointError: the vocabulary in it is faulty.
-    """
-    language = language_of_checkpoint(checkpoint)
-    model = build_model(
-        recipe or checkpoint.recipe,
-        feature_dim=checkpoint.feature_dim,
-        vocab_size=len(language.captions),
-        bert=language.bert,
-    )
-    return language, model

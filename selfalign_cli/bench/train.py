@@ -36,7 +36,7 @@ PARTS = {
 }
 """Names of the terms among the parts of a step."""
 FILES = ("features", "boxes", "size")
-"""What the plain step reads of pictures: float32 files of these names, as far as the model needs them."""
+"""float32 files of pictures for the plain step; those that the model needs."""
 Measured = tuple[dict[str, object], list[Line]]
 
 

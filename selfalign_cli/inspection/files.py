@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from selfalign_cli.assembly.checkpoint import Checkpoint, load_checkpoint, weight_faults
-from selfalign_cli.assembly.retriever import untrained_model
+from selfalign_cli.assembly.language import untrained_model
 from selfalign_cli.data.features.layout import starts_as_hdf5
 from selfalign_cli.data.progress import Progress, no_progress
 from selfalign_cli.encodings import RetrievalVectors

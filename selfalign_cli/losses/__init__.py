@@ -1,1 +1,1 @@
-"""The terms of the training loss, one file each, and their sum."""
+"""The terms of the training loss, one file each, and their weighted sum."""

@@ -9,7 +9,7 @@ from selfalign_cli.models.parts.norm import real_rows, unit
 
 
 def sinkhorn_assignments(scores: Tensor, *, epsilon: float, iterations: int) -> Tensor:
-    """Spread regions over prototypes so that every prototype gets the same share (SwAV, arXiv 2006.09882).
+    """Spread regions over prototypes so that all prototypes get the same total (SwAV, arXiv 2006.09882).
 
     Q = exp(Z/ε) is scaled to total 1, then in turn to equal column and equal row sums, and finally by N, so that
     each row sums to 1. No maximum is subtracted: with unit vectors Z/ε stays within ±1/ε.
@@ -82,9 +82,9 @@ class ConceptAlignment(nn.Module):
         """Compute the loss of a batch.
 
         Args:
-            regions: (B, R, D) unit rows at real places.
+            regions: (B, R, D) unit rows at real positions.
             region_mask: (B, R) bool.
-            words: (B, W, D) unit rows at real places.
+            words: (B, W, D) unit rows at real positions.
             word_mask: (B, W) bool; marks count as words.
 
         Returns:
@@ -99,11 +99,11 @@ class ConceptAlignment(nn.Module):
         with torch.no_grad():
             likeness = (words @ regions.transpose(1, 2)).masked_fill(~region_mask.unsqueeze(1), float("-inf"))
             first_rows = region_mask.sum(dim=1).cumsum(dim=0) - region_mask.sum(dim=1)
-            # Padded regions come last in their picture, so a region's place is its rank among the real ones.
+            # Padded regions come last in their picture, so a region's position is its index among the real ones.
             partners = (first_rows.unsqueeze(1) + likeness.argmax(dim=2))[word_mask]
         targets = kernel[partners] * row_factors[partners].unsqueeze(1) * column_factors
-        log_shares = (real_rows(words, word_mask) @ self.prototypes.T / self.temperature).log_softmax(dim=-1)
-        per_word = -(targets * log_shares).sum(dim=-1)
+        log_probabilities = (real_rows(words, word_mask) @ self.prototypes.T / self.temperature).log_softmax(dim=-1)
+        per_word = -(targets * log_probabilities).sum(dim=-1)
         lengths = word_mask.sum(dim=1)
         weights = (1.0 / lengths.clamp(min=1).to(per_word.dtype)).unsqueeze(1).expand_as(word_mask)[word_mask]
         return (per_word * weights).sum() / len(words)

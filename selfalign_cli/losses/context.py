@@ -58,18 +58,19 @@ def context_alignment_loss(
         locals_: (B, S, D), the other modality's regions or words.
         temperature: τ > 0 in cosine units.
         negatives: size of H_b, bounded by what the batch holds; None for all.
-        mask: (B, S) bool, True on real places; None when all count. Padded places are neither positives nor negatives.
-        exclude_own: leave the own pair's places out of H_b. False (published, M6) puts the constant -10 in their
-            stead, which takes part when few real negatives are left.
+        mask: (B, S) bool, True on real positions; None when all count. Padded positions are neither positives nor
+            negatives.
+        exclude_own: leave the positions of the same pair out of H_b. False (published, M6) replaces their logits by
+            the constant -10, which takes part when few real negatives are left.
         same: (B, B) bool, True where two pairs share their picture and must not be negatives; None for none but b = c.
 
     Returns:
         Scalar in nats. Source: `CRA_loss` of the released code.
     """
-    batch, places, dim = locals_.shape
+    batch, positions, dim = locals_.shape
     queries = guide if guide.dim() == 3 else guide.unsqueeze(1)  # (B, Q, D)
     logits = queries.reshape(-1, dim) @ locals_.reshape(-1, dim).T / temperature
-    logits = logits.view(batch, queries.shape[1], batch, places)
+    logits = logits.view(batch, queries.shape[1], batch, positions)
     pairs = torch.arange(batch, device=guide.device)
     own = logits[pairs, :, pairs]  # (B, Q, S)
 
@@ -92,7 +93,7 @@ def context_alignment_loss(
 
 
 def _excluded(own: Tensor | None, same: Tensor | None, mask: Tensor | None) -> Tensor | None:
-    """(B, B, S) or (B, B, 1) bool, True where a place is no candidate negative of a query; None when all are."""
+    """(B, B, S) or (B, B, 1) bool, True where a position is no candidate negative of a query; None when all are."""
     parts = [part.unsqueeze(2) for part in (own, same) if part is not None]
     if mask is not None:
         parts.append(~mask.unsqueeze(0))

@@ -1,4 +1,4 @@
-"""Keep the views of a picture apart."""
+"""The penalty on similar views of a picture."""
 
 from __future__ import annotations
 

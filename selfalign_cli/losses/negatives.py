@@ -1,4 +1,4 @@
-"""Which pairs of a batch are no negatives of each other."""
+"""Pairs of a batch that are not each other's negatives."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from torch import Tensor
 
 
 def same_picture(index: Tensor | None) -> Tensor | None:
-    """(B, B) bool, True where two pairs show the same picture, from its (B,) rows; None without them."""
+    """Return a (B, B) mask, True where two pairs have the same (B,) picture index; None for None."""
     return None if index is None else torch.eq(index.unsqueeze(0), index.unsqueeze(1))

@@ -73,7 +73,7 @@ PRESET_KEYS: tuple[PresetKey, ...] = (
         applies_to=EVERY_HOST,
         corrected=True,
         published=False,
-        sentence="Means over words divide by the padded length and include padded places: a vector depends on its "
+        sentence="Means over words divide by the padded length and include padded positions: a vector depends on its "
         "batch.",
     ),
     PresetKey(
@@ -82,7 +82,7 @@ PRESET_KEYS: tuple[PresetKey, ...] = (
         applies_to=EVERY_HOST,
         corrected=True,
         published=False,
-        sentence="Batch normalisation of word states counts padded places, so its running statistics depend on "
+        sentence="Batch normalisation of word states counts padded positions, so its running statistics depend on "
         "padding.",
     ),
     PresetKey(
@@ -91,7 +91,7 @@ PRESET_KEYS: tuple[PresetKey, ...] = (
         applies_to=EVERY_HOST,
         corrected=True,
         published=False,
-        sentence="Attention over words runs without a mask, and padded places serve as keys of the context loss.",
+        sentence="Attention over words runs without a mask, and padded positions serve as keys of the context loss.",
     ),
     PresetKey(
         row="M5",

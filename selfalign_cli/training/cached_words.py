@@ -1,11 +1,11 @@
 """`data.cache_words`: the token states of a frozen BERT, computed once and kept in files of the run folder.
 
-Room on disk: captions x mean number of tokens x BERT's width x 4 bytes. With a BERT of width 768 and some 14 tokens a
+Size on disk: captions x mean number of tokens x BERT's width x 4 bytes. With a BERT of width 768 and some 14 tokens a
 caption that is 43 kB a caption: 6 GB for the 150,000 captions of Flickr30K's train and dev, 25 GB for MSCOCO. Memory
 holds one batch; the rest is the system's file cache.
 
-A state is computed among other neighbours than it would have in training, so it may differ from the uncached one by
-rounding, and by no more: BERT reads real tokens only.
+A state is computed in another batch than in training, so it may differ from the uncached one by rounding, and by no
+more: BERT reads real tokens only.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from selfalign_cli.training.trainer import TrainingData
 
 FOLDER = "cache"
 NUMBER = np.dtype("<f4")
-SPOKEN_EVERY = 10_000  # captions between two messages
-Say = Callable[[str], None]
+CAPTIONS_PER_MESSAGE = 10_000
+Notify = Callable[[str], None]
 
 
 def with_cached_words(
-    data: TrainingData, tokens: TokenEncoder, run: Path, *, batch_size: int, device: torch.device, say: Say
+    data: TrainingData, tokens: TokenEncoder, run: Path, *, batch_size: int, device: torch.device, notify: Notify
 ) -> TrainingData:
     """Give the captions of train and dev their token states, from files of an earlier start or computed now.
 
@@ -48,10 +48,10 @@ def with_cached_words(
         run: the run folder, which exists; the states go to its folder `cache`.
         batch_size: captions that BERT sees at once.
         device: where to compute.
-        say: shows a message.
+        notify: shows a message.
 
     Raises:
-        RunError: the disk has no room for them.
+        RunError: there is not enough space on the disk.
         DataError: the folder cannot be written to.
     """
     folder = run / FOLDER
@@ -63,9 +63,9 @@ def with_cached_words(
     missing = [table for path, table in zip(paths, tables, strict=True) if _open(path, table, width) is None]
     if missing:
         count = sum(len(table.ids) for table in missing)
-        require_room(run, captions=sum(map(len, missing)), tokens=count, width=width)
+        require_space(run, captions=sum(map(len, missing)), tokens=count, width=width)
     cached = [
-        _cached(table, path, tokens, batch_size=batch_size, device=device, say=say)
+        _cached(table, path, tokens, batch_size=batch_size, device=device, notify=notify)
         for path, table in zip(paths, tables, strict=True)
     ]
     pairs = copy(data.pairs)
@@ -73,11 +73,11 @@ def with_cached_words(
     return replace(data, pairs=pairs, dev=replace(data.dev, tokens=cached[1]))
 
 
-def require_room(folder: Path, *, captions: int, tokens: int, width: int) -> None:
-    """Refuse to begin what the disk cannot hold.
+def require_space(folder: Path, *, captions: int, tokens: int, width: int) -> None:
+    """Check that the states fit on the disk.
 
     Raises:
-        RunError: with the arithmetic.
+        RunError: they do not.
     """
     needed, free = tokens * width * NUMBER.itemsize, shutil.disk_usage(folder).free
     if needed > free:
@@ -102,15 +102,15 @@ def _keys(tokens: TokenEncoder, tables: Iterable[TokenTable]) -> list[str]:
 
 
 def _cached(
-    table: TokenTable, path: Path, tokens: TokenEncoder, *, batch_size: int, device: torch.device, say: Say
+    table: TokenTable, path: Path, tokens: TokenEncoder, *, batch_size: int, device: torch.device, notify: Notify
 ) -> TokenTable:
-    """The table with its states, which are computed unless the file is there and whole."""
+    """Return the table with its states, which are computed unless a complete file exists."""
     width = tokens.width
     states = _open(path, table, width)
     if states is None:
-        say(f"computing BERT's states of {len(table):,} captions, once, into {path}")
+        notify(f"computing BERT's states of {len(table):,} captions, once, into {path}")
         with replacing(path) as temporary, temporary.open("wb") as stream:
-            _write(stream, table, tokens, batch_size=batch_size, device=device, say=say)
+            _write(stream, table, tokens, batch_size=batch_size, device=device, notify=notify)
         states = _open(path, table, width)
         if states is None:
             raise RunError(f"{path} was changed while it was written", "start again with --resume")
@@ -118,7 +118,7 @@ def _cached(
 
 
 def _open(path: Path, table: TokenTable, width: int) -> ArrayInFile | None:
-    """The states in a file; None if there is no file, or not a whole one."""
+    """Open a file of states; None if it does not exist or is incomplete."""
     try:
         found = NpyRows(path, axes=2)
     except DataError:
@@ -128,23 +128,29 @@ def _open(path: Path, table: TokenTable, width: int) -> ArrayInFile | None:
 
 @torch.inference_mode()
 def _write(
-    stream: IO[bytes], table: TokenTable, tokens: TokenEncoder, *, batch_size: int, device: torch.device, say: Say
+    stream: IO[bytes],
+    table: TokenTable,
+    tokens: TokenEncoder,
+    *,
+    batch_size: int,
+    device: torch.device,
+    notify: Notify,
 ) -> None:
-    """Write the states of every caption at its place; captions of similar length go through BERT together."""
+    """Write the states of every caption at its offset; captions of similar length go through BERT together."""
     width = tokens.width
     header = {"descr": NUMBER.str, "fortran_order": False, "shape": (len(table.ids), width)}
     np.lib.format.write_array_header_1_0(stream, header)
     start = stream.tell()
     tokens.bert.eval()
     order = np.argsort(table.lengths(np.arange(len(table))), kind="stable")
-    spoken = 0
+    notified = 0
     for done in range(0, len(order), batch_size):
         rows = order[done : done + batch_size]
         texts = table.batch(rows).to(device)
         states = tokens.states(texts).float().cpu().numpy().astype(NUMBER, copy=False)
-        for row, length, own in zip(rows, table.lengths(rows), states, strict=True):
+        for row, length, caption in zip(rows, table.lengths(rows), states, strict=True):
             stream.seek(start + int(table.offsets[row]) * width * NUMBER.itemsize)
-            stream.write(own[:length].tobytes())
-        if done - spoken >= SPOKEN_EVERY:
-            spoken = done
-            say(f"BERT's states: {done:,} of {len(order):,} captions")
+            stream.write(caption[:length].tobytes())
+        if done - notified >= CAPTIONS_PER_MESSAGE:
+            notified = done
+            notify(f"BERT's states: {done:,} of {len(order):,} captions")

@@ -17,7 +17,7 @@ class EventFile:
 
     Args:
         folder: where TensorBoard looks.
-        step: optimizer steps done so far; what an earlier file of the folder says of later steps is void.
+        step: optimizer steps done so far; TensorBoard drops later steps of earlier files in the folder.
 
     Raises:
         ImportError: tensorboard is not installed.

@@ -21,9 +21,9 @@ class MetricsLog:
     Args:
         folder: the run folder.
         offset: bytes of metrics.jsonl that belong to the checkpoint one resumes from; what follows is cut off, since
-            the same steps will be logged again.
+            those steps will be logged again.
         step: optimizer steps done so far.
-        tensorboard: also write TensorBoard events when the package is there.
+        tensorboard: also write TensorBoard events if the package is installed.
 
     Raises:
         RunError: metrics.jsonl is shorter than `offset`, another process writes it, or the disk is full (when
@@ -39,7 +39,7 @@ class MetricsLog:
                 "restore it, or start a new run in another run.dir",
             )
         with self._faults():
-            # Unbuffered: nothing is left to fail on closing, and what was logged survives a kill.
+            # Unbuffered: closing cannot fail, and what was logged is kept when the process is killed.
             self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 - closed in __exit__
             self._lock()
             self._file.truncate(offset)
@@ -70,16 +70,16 @@ class MetricsLog:
                 self._events.write({f"{kind}/{name}": value for name, value in values.items()}, step)
 
     def sync(self) -> None:
-        """Put what was written on disk, so that a checkpoint never points past it."""
+        """Wait until the log is on disk, so that a checkpoint never refers past its end."""
         with self._faults():
             os.fsync(self._file.fileno())
 
     def _lock(self) -> None:
-        """Keep a second process out of the folder, for as long as this one lives."""
+        """Keep other processes out of the folder until this one ends."""
         try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # POSIX: ends with the process, however that ends
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released with the process, even if it is killed
         except OSError as fault:
-            if fault.errno in (errno.EACCES, errno.EAGAIN):  # any other says that the disk knows no locks
+            if fault.errno in (errno.EACCES, errno.EAGAIN):  # other errors: the file system has no locks
                 self._file.close()
                 raise RunError(
                     f"another process is training in {self.path.parent}", "wait for it, or end it"
@@ -94,7 +94,7 @@ class MetricsLog:
 
 
 class NoLog:
-    """The log of a process that leaves writing to another one."""
+    """Does nothing: the log of all processes but the first."""
 
     offset = 0
 
@@ -105,10 +105,10 @@ class NoLog:
         pass
 
     def write(self, kind: str, *, step: int, epoch: int, seconds: float, values: dict[str, float]) -> None:
-        """Write nothing."""
+        pass
 
     def sync(self) -> None:
-        """Nothing to sync."""
+        pass
 
 
 def _event_file(folder: Path, step: int) -> EventFile | None:

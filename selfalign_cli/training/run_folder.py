@@ -1,4 +1,4 @@
-"""The folder of a run: what is in it, how it begins, and when it may be taken up again."""
+"""The folder of a run: its files, how it is made, and when a run may be resumed."""
 
 from __future__ import annotations
 
@@ -23,12 +23,20 @@ from selfalign_cli.recipe.schema import Recipe
 RECIPE = "recipe.yaml"
 ENVIRONMENT = "environment.json"
 
-# Keys that may differ between a run and its continuation: they change no number of the steps that follow
-# (data.cache_words: beyond rounding).
 FREE_KEYS = {
-    *("run.dir", "run.log_every", "run.save_every", "run.tensorboard"),
-    *("data.workers", "data.features", "data.vocab", "data.cache_words", "model.bert", "optim.epochs"),
+    "run.dir",
+    "run.log_every",
+    "run.save_every",
+    "run.tensorboard",
+    "data.workers",
+    "data.features",
+    "data.vocab",
+    "data.cache_words",
+    "model.bert",
+    "optim.epochs",
 }
+"""Keys that may change when a run is resumed: they change no number of the steps that follow (`data.cache_words`: by
+no more than rounding)."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +60,10 @@ class RunFolder:
         return self.path / "best.ckpt"
 
     def begin(self, *, resume: bool) -> None:
-        """Make the folder for a run that has no last.ckpt to continue from, and so starts at its first step.
+        """Make the folder for a run that starts at its first step.
 
         Args:
-            resume: whether it was to be continued.
+            resume: whether the run was to be resumed, but has no last.ckpt.
 
         Raises:
             RecipeError: the folder holds a run already, or cannot be made.
@@ -78,7 +86,7 @@ class RunFolder:
             ) from fault
 
     def restarted(self) -> bool:
-        """Tell whether `torchrun` began this run, lost a process of it, and has now started all of them anew."""
+        """Return whether `torchrun` has restarted the processes of this run after losing one."""
         try:
             described = json.loads((self.path / ENVIRONMENT).read_bytes())
             return restarts() > 0 and described["launch"] is not None and described["launch"] == launch_name()
@@ -86,7 +94,7 @@ class RunFolder:
             return False
 
     def describe(self, recipe: Recipe, data_hash: str, text_hash: str) -> None:
-        """Write the resolved recipe, versions and hashes, and remove what a killed run left half-written."""
+        """Write the resolved recipe, versions and hashes, and remove temporary files of a killed run."""
         for name in (self.last.name, self.best.name, RECIPE, ENVIRONMENT):
             for left_over in self.path.glob(f".{name}.*.tmp"):
                 left_over.unlink(missing_ok=True)
@@ -98,7 +106,7 @@ class RunFolder:
 
 
 def versions() -> dict[str, Any]:
-    """Releases and machine that a result depends on."""
+    """Versions and machine facts that a result depends on."""
     return {
         "selfalign": __version__,
         "python": platform.python_version(),
@@ -113,7 +121,7 @@ def check_resumable(recipe: Recipe, last: Checkpoint, data_hash: str, text_hash:
     """Refuse to continue a run with another recipe, other features or another vocabulary.
 
     Returns:
-        Keys that differ and may, with both values.
+        A note for each key that differs and may, with both values.
 
     Raises:
         CheckpointError: the checkpoint holds no training state.
@@ -123,11 +131,11 @@ def check_resumable(recipe: Recipe, last: Checkpoint, data_hash: str, text_hash:
         raise CheckpointError(
             "last.ckpt holds a model only, no training state to resume", "start a new run in another run.dir"
         )
-    told = {
+    notes = {
         key: f"{key}: was {before!r}, now {now!r}"
         for key, before, now in differences(last.recipe.model_dump(), recipe.model_dump())
     }
-    changed = [f"  {text}" for key, text in told.items() if key not in FREE_KEYS]
+    changed = [f"  {text}" for key, text in notes.items() if key not in FREE_KEYS]
     if changed:
         raise RecipeError(
             "--resume with a changed recipe: these keys change the mathematics\n" + "\n".join(changed),
@@ -142,11 +150,11 @@ def check_resumable(recipe: Recipe, last: Checkpoint, data_hash: str, text_hash:
                 f"--resume with other {what}: the run was trained on {str(before)[:12]}, the recipe names {now[:12]}",
                 "name the files of the run, or start a new one in another run.dir",
             )
-    return list(told.values())
+    return list(notes.values())
 
 
 def differences(before: dict[str, Any], now: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Key paths in which two nested dicts differ, with both values."""
+    """Yield the key paths at which two nested dicts differ, with both values."""
     for key in sorted({*before, *now}):
         old, new = before.get(key), now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):

@@ -26,7 +26,7 @@ from selfalign_cli.training.train_state import TrainState, begin_state, restore_
 from selfalign_cli.training.trainer import Run, TrainingData, TrainingView
 
 MANY_UNKNOWN = 0.1
-"""Share of the words of a split above which the vocabulary seems to be that of other captions."""
+"""Fraction of unknown words above which the vocabulary was probably built from other captions."""
 
 
 def train_recipe(recipe: Recipe, *, resume: bool, device: str, ui: TrainingView) -> dict[str, Any]:
@@ -45,27 +45,27 @@ def train_recipe(recipe: Recipe, *, resume: bool, device: str, ui: TrainingView)
         SelfAlignError: wrong input (exit 2), or a run that cannot go on (exit 1, 130 and 143 when interrupted).
     """
     with StopRequest() as stop, parallel.process_group():
-        place = choose_device(device)
+        torch_device = choose_device(device)
         data = open_training_data(recipe)
-        _check_shares(recipe, data)
+        _check_batch_sizes(recipe, data)
         folder = RunFolder(Path(recipe.run.dir))
         resume = parallel.broadcast(resume or folder.restarted())
-        state = start_or_resume(recipe, data, folder, place, resume=resume, ui=ui)
+        state = start_or_resume(recipe, data, folder, torch_device, resume=resume, ui=ui)
         _check_agreement(recipe, data, state)
-        with _log_of(recipe, folder, state) as log:  # from here on, the folder is this run's alone
+        with _log_of(recipe, folder, state) as log:  # locks the folder
             if recipe.data.cache_words:
-                data = _with_cached_words(recipe, data, folder, state, place, ui)
+                data = _with_cached_words(recipe, data, folder, state, torch_device, ui)
             if parallel.rank() == 0:
                 folder.describe(recipe, data.pairs.file.content_hash, data.language.captions.content_hash)
             stop.defer()
             try:
-                return Run(recipe, data, state, folder, log, ui, place).train(stop)
-            except DataError as fault:  # it was sound when the run began
+                return Run(recipe, data, state, folder, log, ui, torch_device).train(stop)
+            except DataError as fault:  # the data were valid when the run began
                 raise RunError(fault.message, fault.hint) from fault
 
 
-def _check_shares(recipe: Recipe, data: TrainingData) -> None:
-    """Every process needs a pair in every batch."""
+def _check_batch_sizes(recipe: Recipe, data: TrainingData) -> None:
+    """Check that every process gets a pair of every batch."""
     pairs, size, processes = len(data.pairs), recipe.data.batch_size, parallel.world_size()
     smallest = min(size, pairs % size or size)
     if smallest < processes:
@@ -76,7 +76,7 @@ def _check_shares(recipe: Recipe, data: TrainingData) -> None:
 
 
 def _check_agreement(recipe: Recipe, data: TrainingData, state: TrainState) -> None:
-    """Processes on several machines may see different files."""
+    """Check that all processes, perhaps on several machines, read the same files."""
     file, language = data.pairs.file, data.language
     own = (recipe_hash(recipe), file.content_hash, language.captions.content_hash, state.step)
     if any(other != own for other in parallel.all_gather_objects(own)):
@@ -87,7 +87,7 @@ def _check_agreement(recipe: Recipe, data: TrainingData, state: TrainState) -> N
 
 
 def _log_of(recipe: Recipe, folder: RunFolder, state: TrainState) -> MetricsLog | NoLog:
-    """The log of a run; one process of several writes it."""
+    """Open the log of a run, which the first process writes."""
     if parallel.rank() > 0:
         return NoLog()
     return MetricsLog(folder.path, offset=state.log_bytes, step=state.step, tensorboard=recipe.run.tensorboard)
@@ -124,25 +124,24 @@ def start_or_resume(
     elif resume:
         ui.message(f"there is no {folder.last} to resume: starting at the first step")
     for split, tokens in ((data.pairs.split, data.pairs.tokens), (data.dev.split, data.dev.tokens)):
-        told = message_about_cut(tokens, split=split, max_words=recipe.data.max_words)
-        if told:
-            ui.message(told)
-    unknown = _told_of_unknown(data)
-    if unknown:
-        ui.message(unknown)
+        note = message_about_cut(tokens, split=split, max_words=recipe.data.max_words)
+        if note:
+            ui.message(note)
+    note = _note_on_unknown_words(data)
+    if note:
+        ui.message(note)
     return state
 
 
-def _told_of_unknown(data: TrainingData) -> str | None:
-    """Say how many words the vocabulary lacks, if they are many: was it made from other captions?"""
+def _note_on_unknown_words(data: TrainingData) -> str | None:
+    """Return a message with the fraction of words that are not in the vocabulary, if it is large."""
     captions, tokens = data.language.captions, data.pairs.tokens
     marks = 2 * len(tokens)
-    share = np.count_nonzero(tokens.ids == captions.unknown) / max(1, len(tokens.ids) - marks)
-    if share <= MANY_UNKNOWN:
+    unknown = np.count_nonzero(tokens.ids == captions.unknown) / max(1, len(tokens.ids) - marks)
+    if unknown <= MANY_UNKNOWN:
         return None
-    return (
-        f"{share:.0%} of the words of split {data.pairs.split} are unknown to the vocabulary: is it that of this data?"
-    )
+    split = data.pairs.split
+    return f"{unknown:.0%} of the words of split {split} are unknown to the vocabulary: is it that of this data?"
 
 
 def _with_cached_words(
@@ -153,7 +152,7 @@ def _with_cached_words(
     if parallel.rank() > 0:
         parallel.barrier()
     cached = with_cached_words(
-        data, tokens, folder.path, batch_size=recipe.validation.batch_size, device=device, say=ui.message
+        data, tokens, folder.path, batch_size=recipe.validation.batch_size, device=device, notify=ui.message
     )
     if parallel.rank() == 0:
         parallel.barrier()

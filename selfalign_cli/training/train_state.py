@@ -1,4 +1,4 @@
-"""What training changes: how it begins, what a checkpoint keeps of it, and how it comes back."""
+"""The state of a training run: how it is made, saved in a checkpoint, and restored."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from selfalign_cli.models.retrieval import RetrievalModel
 from selfalign_cli.recipe.schema import Recipe
 
 SEED_STRIDE = 1_000_003
-"""Between the seeds of two processes."""
+"""Difference of the seeds of two processes."""
 PLAIN = ("validated", "best_score", "best_step", "log_bytes")
 
 
 @dataclass
 class TrainState:
-    """What training changes, and what a checkpoint must bring back.
+    """All that training changes and a checkpoint must restore.
 
     Attributes:
-        model, objective, optimizer: what is trained and by what.
-        groups: their parameters.
+        model, objective, optimizer: what is trained, and the optimizer.
+        groups: the parameters.
         step: optimizer steps done.
         validated: step of the last validation, -1 before the first.
         scores: dev scores of that validation.
@@ -53,11 +53,10 @@ class TrainState:
 
     @property
     def device(self) -> torch.device:
-        """Where it is trained."""
         return self.groups.all()[0].device
 
     def training(self) -> dict[str, Any]:
-        """What a checkpoint keeps for `--resume` beside the model, the random numbers of all processes included."""
+        """Return what `--resume` needs besides the model: among it the random state of all processes."""
         random = parallel.all_gather_objects(_random_state(self.device))
         return {
             "objective": self.objective.state_dict(),
@@ -68,7 +67,7 @@ class TrainState:
         }
 
     def not_finite(self) -> str | None:
-        """Name of the first number of the model, the objective or the optimizer that is NaN or infinite."""
+        """Name the first tensor of model, objective or optimizer with a NaN or an infinity; None if there is none."""
         named = {**self.model.state_dict(), **self.objective.state_dict(), **dict(self._moments())}
         floating = {name: value for name, value in named.items() if value.is_floating_point()}
         sound = torch.stack([value.isfinite().all().to(self.device) for value in floating.values()])
@@ -86,16 +85,16 @@ def begin_state(recipe: Recipe, language: Language, feature_dim: int, device: to
     model = build_model(recipe, feature_dim=feature_dim, vocab_size=words, bert=language.bert).to(device)
     objective = build_objective(recipe, vocab_size=words).to(device)
     groups = parameter_groups(model, objective)
-    if parallel.rank() > 0:  # same weights everywhere, dropout of its own
+    if parallel.rank() > 0:  # equal weights, different dropout
         torch.manual_seed(recipe.run.seed + SEED_STRIDE * parallel.rank())
     return TrainState(model, objective, build_optimizer(recipe, groups), groups)
 
 
 def restore_state(state: TrainState, checkpoint: Checkpoint, *, what: str) -> None:
-    """Bring a fresh state to where a checkpoint was, random numbers included.
+    """Restore the state of a checkpoint, that of the random number generators included.
 
     Args:
-        state: from `begin_state`, by the recipe of the checkpoint.
+        state: from `begin_state`, with the recipe of the checkpoint.
         checkpoint: one with training state.
         what: name of its file, for messages.
 
@@ -127,11 +126,11 @@ def _random_state(device: torch.device) -> dict[str, Any]:
 
 
 def _set_random_state(training: dict[str, Any], device: torch.device) -> None:
-    """Take up this process's random numbers; one that was not there before keeps those it has."""
-    kept = [training, *training.get("others", [])]
-    if parallel.rank() >= len(kept):
+    """Restore the random state of this process; a rank that the checkpoint does not have keeps its own."""
+    states = [training, *training.get("others", [])]
+    if parallel.rank() >= len(states):
         return
-    own = kept[parallel.rank()]
-    torch.set_rng_state(own["rng"])
-    if own["cuda_rng"] and device.type == "cuda":
-        torch.cuda.set_rng_state(own["cuda_rng"][0], device)
+    state = states[parallel.rank()]
+    torch.set_rng_state(state["rng"])
+    if state["cuda_rng"] and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda_rng"][0], device)

@@ -1,4 +1,4 @@
-"""The training loop: steps, validations and checkpoints, in an order that can be taken up again after any of them."""
+"""The training loop: steps, validations and checkpoints, in an order that can be resumed after any of them."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from selfalign_cli.training.validation import score_vectors
 
 
 class TrainingView(Protocol):
-    """What shows a run to a person; the trainer itself prints nothing."""
+    """Shows a run to the user; the trainer itself prints nothing."""
 
     def start(self, *, total_steps: int, start_step: int, epochs: int, steps_per_epoch: int) -> None:
-        """The run begins, or goes on, after `start_step` steps."""
+        """The run starts, or resumes after `start_step` steps."""
 
     def step(self, *, epoch: int, step: int, terms: dict[str, float], learning_rate: float, grad_norm: float) -> None:
-        """Some steps are done; `terms` are those of the last one."""
+        """Steps are done; `terms` are those of the last one."""
 
     def validation(self, *, epoch: int, step: int, scores: dict[str, float], best: bool) -> None:
         """The dev split was scored."""
 
     def message(self, text: str) -> None:
-        """Something a person should know."""
+        """A message to the user."""
 
     def finish(self, summary: dict[str, Any]) -> None:
         """The run is complete."""
@@ -76,7 +76,7 @@ class Run:
         self.pending: list[dict[str, Tensor]] = []
 
     def train(self, stop: StopRequest) -> dict[str, Any]:
-        """Train to the end; every state that is saved is one that this loop can be entered with."""
+        """Train to the end; the loop can be entered with any state that it saves."""
         state = self.state
         if state.step >= self.total_steps:
             self.ui.message(f"{self.folder.path} is complete; with a larger optim.epochs it would go on")
@@ -109,7 +109,7 @@ class Run:
             batches.close()
 
     def _rest_of_epoch(self) -> Generator[PairBatch, None, None]:
-        """Start an epoch, or what is left of it, with its learning rate."""
+        """Return the batches of the present epoch that are left, and set its learning rate."""
         optim, epoch = self.recipe.optim, self.state.step // self.steps_per_epoch
         for group in self.state.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * optim.decay_factor ** (epoch // optim.decay_every)
@@ -125,7 +125,7 @@ class Run:
         )
 
     def _step(self, batch: PairBatch) -> None:
-        """Take one step; log and save when it is time."""
+        """Take one step; log and save when due."""
         recipe, state = self.recipe, self.state
         epoch = state.step // self.steps_per_epoch
         terms = train_step(
@@ -164,14 +164,14 @@ class Run:
         self.ui.step(epoch=self._epoch, step=self.state.step, terms=last, learning_rate=rate, grad_norm=norm)
 
     def _last_terms(self) -> dict[str, float]:
-        """Terms of the last step; those of every step since the last look must be finite.
+        """Return the terms of the last step, after checking that those of all pending steps are finite.
 
         Reading a number waits for the device, so it is done here and not in every step.
         """
         names = list(self.pending[-1])
         values = torch.stack([torch.stack([terms[name].float() for name in names]) for terms in self.pending]).cpu()
         for row, finite in enumerate(values.isfinite().tolist()):
-            faulty = [name for name, good in zip(names, finite, strict=True) if not good]
+            faulty = [name for name, sound in zip(names, finite, strict=True) if not sound]
             if faulty:
                 raise self._diverged(self.state.step - len(self.pending) + 1 + row, ", ".join(faulty))
         del self.pending[:-1]
@@ -187,7 +187,7 @@ class Run:
 
     @property
     def _epoch(self) -> int:
-        """Number of the epoch that the last step belongs to, from 1."""
+        """Epoch of the last step, counted from 1."""
         return max(1, math.ceil(self.state.step / self.steps_per_epoch))
 
     def _seconds(self) -> float:
@@ -202,7 +202,7 @@ class Run:
         return step > 0 and step != self.state.validated and (at_end or step % self.recipe.validation.every == 0)
 
     def _validate(self, stop: StopRequest) -> None:
-        """Score the dev split, save, keep the best model."""
+        """Score the dev split, save the state, and save the model if it is the best."""
         state, recipe, dev = self.state, self.recipe, self.data.dev
         vectors = embed_split(
             recipe, state.model, dev, device=self.device, progress=lambda _: self._leave_validation(stop)
@@ -222,7 +222,7 @@ class Run:
         self.ui.validation(epoch=self._epoch, step=state.step, scores=scores, best=best)
 
     def _leave_validation(self, stop: StopRequest) -> None:
-        """Leave a validation early when asked to stop; it is done again on resume. Several processes finish it."""
+        """Interrupt a validation when asked to stop; resuming repeats it. Several processes complete it."""
         if stop.number is not None and parallel.world_size() == 1:
             self._interrupted(stop.number)
 

@@ -1,4 +1,4 @@
-"""Groups of parameters, their step sizes and order, and what the published programs do oddly."""
+"""Parameter groups, their step sizes and order, and the oddities of the published programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a campaign is asked for, and what it found: counts instead of times, and every fault with what repeats it."""
+"""The order and the result of a campaign: counts instead of times, and all faults, reproducible by the seed."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ SEEDS = 1 << 32
 
 @dataclass(frozen=True)
 class Order:
-    """What a campaign is asked for.
+    """Settings of a campaign.
 
     Attributes:
         size: tiny, small or published.
-        rounds: how often it tries; None for what the size says.
-        seed: of everything that is drawn.
+        rounds: number of attempts; None for that of the size.
+        seed: of all random draws.
         setting: threads and device.
-        tell: called with what is being done.
+        notify: called with messages on the progress.
     """
 
     size: str
     rounds: int | None
     seed: int
     setting: Setting
-    tell: Callable[[str], None]
+    notify: Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Campaign:
-    """What a campaign found.
+    """The result of a campaign.
 
     Attributes:
-        bench: its name.
+        name: of the campaign.
         size: tiny, small or published.
         machine: see `machine.describe`.
-        settings: what it was asked for, the seed included.
+        settings: of the order, seed included.
         rows: counts by name; all rows have the same keys.
-        faults: what should not have happened, one text each.
+        faults: what should not have happened, one message each.
     """
 
-    bench: str
+    name: str
     size: str
     machine: dict[str, str | int | float]
     settings: Row
@@ -65,7 +65,7 @@ class Campaign:
     def to_json(self) -> dict[str, Any]:
         """The JSON document."""
         return {
-            "bench": self.bench,
+            "campaign": self.name,
             "size": self.size,
             "machine": self.machine,
             "settings": self.settings,
@@ -75,7 +75,7 @@ class Campaign:
 
 
 def drawn_seed() -> int:
-    """A seed that nobody has asked for; it is reported, so that a campaign can be repeated."""
+    """A random seed; it is reported, so that a campaign can be repeated."""
     return random.SystemRandom().randrange(SEEDS)
 
 

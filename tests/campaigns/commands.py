@@ -1,6 +1,6 @@
 """Start `selfalign` in real processes that may be killed: cold, as a user starts it, or forked, without the imports.
 
-A forked command runs the same module by the same name, from its first line; only what it imports is there already.
+A forked command runs the same module by the same name, from its first line; only its imports are loaded already.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ PATIENCE = 600.0
 
 
 class Command:
-    """A command that runs; what it prints goes to a file.
+    """A running command; its output goes to a file.
 
     Args:
         arguments: of `selfalign`.
         folder: its working directory.
         printed: where stdout and stderr go.
-        cold: start an interpreter of its own.
+        cold: start a new interpreter.
         threads: of torch.
     """
 
@@ -44,7 +44,7 @@ class Command:
         self._process = _cold(arguments, folder, printed, threads) if cold else _forked(arguments, folder, printed)
 
     def code(self) -> int | None:
-        """Exit code, minus the signal that ended it; None while it runs."""
+        """Exit code, or minus the signal that ended it; None while it runs."""
         if isinstance(self._process, subprocess.Popen):
             return self._process.poll()
         return self._process.exitcode
@@ -54,7 +54,7 @@ class Command:
         self._process.kill()
 
     def wait(self) -> int | None:
-        """Wait for its end; None if it hangs, in which case it is killed."""
+        """Wait for its end and return the exit code; None if it hangs, in which case it is killed."""
         if isinstance(self._process, subprocess.Popen):
             try:
                 return self._process.wait(PATIENCE)
@@ -69,11 +69,11 @@ class Command:
 
 
 def prepare_forks(threads: int, folder: Path) -> None:
-    """Start the process that forked commands come from, and wait until it has the libraries loaded.
+    """Start the process that commands are forked from, and wait until it has loaded the libraries.
 
     Args:
-        threads: of torch, in all of them, for as long as this process lives.
-        folder: for what the first command prints.
+        threads: of torch, in all of them, for the lifetime of this process.
+        folder: for the output of the first command.
     """
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = str(threads)
@@ -88,8 +88,8 @@ def prepare_forks(threads: int, folder: Path) -> None:
 
 def _cold(arguments: Sequence[str], folder: Path, printed: Path, threads: int) -> subprocess.Popen[bytes]:
     known = os.environ.get("PYTHONPATH")
-    places = os.pathsep.join([str(CHECKOUT), *([known] if known else [])])
-    environment = {**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": str(threads)}
+    paths = os.pathsep.join([str(CHECKOUT), *([known] if known else [])])
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "selfalign_cli", *arguments]
     with open(printed, "wb") as target:
         return subprocess.Popen(

@@ -1,6 +1,6 @@
-"""Damage a file: bytes that flip, pieces that are lost, doubled, or come from another file, and archives repacked.
+"""Damage a file: flipped bits; lost, doubled or foreign pieces; damage inside archives.
 
-All that happens is drawn from one generator, so that the same draws give the same damage.
+All draws come from one generator, so that the same seed gives the same damage.
 """
 
 from __future__ import annotations
@@ -14,16 +14,51 @@ from collections.abc import Callable, Sequence
 ZIP_START = b"PK\x03\x04"
 LONGEST_PIECE = 4096
 TIMES = (1, 1, 1, 1, 2, 4)
-"""How often the same happens to a file: mostly once, for a reader stops at the first fault it sees."""
+"""Numbers of changes to a file: mostly one, since a reader stops at the first fault that it finds."""
 NUMBERS = (0, 1, -1, 127, -128, 255, 32767, 65535, 2**31 - 1, -(2**31), 2**32 - 1, 2**53, 2**63 - 1, -(2**63))
-"""At the limits of what numbers of some width can hold."""
+"""Limits of the integers of various widths."""
 TOKENS = (
-    *(b"null", b"true", b"NaN", b"-Infinity", b"1e999", b"-1", b"99999999999999999999", b"0.0", b'""', b"[]", b"{}"),
-    *(b"[" * 2000, b"{" * 50, b'"', b"'", b"\\", b"\\ud800", b"\\u0000", b"\0", b"\n", b"\r", b"\t", b",", b":"),
-    *(b"\xff\xfe", b"\xef\xbb\xbf", b"\xed\xa0\x80", "é".encode(), "\u202e".encode(), b"\x1b[31m", b"%s", b"../"),
-    *(b"!!python/object/apply:os.getpid []", b"&a [*a]", b"<<: *a", b"---\n", b"# ", b"- ", b": "),
+    b"null",
+    b"true",
+    b"NaN",
+    b"-Infinity",
+    b"1e999",
+    b"-1",
+    b"99999999999999999999",
+    b"0.0",
+    b'""',
+    b"[]",
+    b"{}",
+    b"[" * 2000,
+    b"{" * 50,
+    b'"',
+    b"'",
+    b"\\",
+    b"\\ud800",
+    b"\\u0000",
+    b"\0",
+    b"\n",
+    b"\r",
+    b"\t",
+    b",",
+    b":",
+    b"\xff\xfe",
+    b"\xef\xbb\xbf",
+    b"\xed\xa0\x80",
+    "é".encode(),
+    "\u202e".encode(),
+    b"\x1b[31m",
+    b"%s",
+    b"../",
+    b"!!python/object/apply:os.getpid []",
+    b"&a [*a]",
+    b"<<: *a",
+    b"---\n",
+    b"# ",
+    b"- ",
+    b": ",
 )
-"""Words that mean something to a reader of text."""
+"""Words with a meaning in some text format."""
 
 Change = Callable[[bytes, bytes, random.Random], bytes]
 
@@ -33,8 +68,8 @@ def damaged(content: bytes, donor: bytes, chance: random.Random) -> bytes:
 
     Args:
         content: the whole file; may be empty.
-        donor: another file, from which pieces may come.
-        chance: what is drawn comes from here.
+        donor: another file, for pieces to insert.
+        chance: the generator.
     """
     if content.startswith(ZIP_START) and chance.random() < 0.5:
         return _repacked(content, donor, chance)
@@ -44,7 +79,7 @@ def damaged(content: bytes, donor: bytes, chance: random.Random) -> bytes:
 
 
 def _flip(content: bytes, donor: bytes, chance: random.Random) -> bytes:
-    """Turn some bits around."""
+    """Flip some bits."""
     changed = bytearray(content)
     for _ in range(chance.choice(TIMES) if changed else 0):
         changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
@@ -52,13 +87,13 @@ def _flip(content: bytes, donor: bytes, chance: random.Random) -> bytes:
 
 
 def _overwrite(content: bytes, donor: bytes, chance: random.Random) -> bytes:
-    """Put random bytes in place of others."""
+    """Overwrite a few bytes with random ones."""
     start, stop = _piece(content, chance, longest=16)
     return content[:start] + chance.randbytes(stop - start) + content[stop:]
 
 
 def _cut(content: bytes, donor: bytes, chance: random.Random) -> bytes:
-    """End too early."""
+    """Cut off the end."""
     return content[: chance.randint(0, len(content))]
 
 
@@ -75,51 +110,63 @@ def _double(content: bytes, donor: bytes, chance: random.Random) -> bytes:
 
 
 def _erase(content: bytes, donor: bytes, chance: random.Random) -> bytes:
-    """Put zeros, or ones, in place of a piece, as a broken disk does."""
+    """Overwrite a piece with zeros or ones, as a broken disk does."""
     start, stop = _piece(content, chance)
     return content[:start] + chance.choice((b"\0", b"\xff")) * (stop - start) + content[stop:]
 
 
 def _splice(content: bytes, donor: bytes, chance: random.Random) -> bytes:
-    """Put a piece of another file in, or in place of what is there."""
+    """Insert a piece of another file, or overwrite with it."""
     start, stop = _piece(donor, chance)
-    place = chance.randint(0, len(content))
-    behind = place + chance.choice((0, stop - start))
-    return content[:place] + donor[start:stop] + content[behind:]
+    target = chance.randint(0, len(content))
+    behind = target + chance.choice((0, stop - start))
+    return content[:target] + donor[start:stop] + content[behind:]
 
 
 def _number(content: bytes, donor: bytes, chance: random.Random) -> bytes:
-    """Write a number at the limits of its kind over others."""
+    """Overwrite some bytes with a number at the limits of its type."""
     width, form = chance.choice(((1, "b"), (2, "h"), (4, "i"), (8, "q")))
     limit = 1 << (8 * width - 1)
     value = (chance.choice(NUMBERS) + limit) % (2 * limit) - limit
-    place = chance.randint(0, max(0, len(content) - width))
-    return content[:place] + struct.pack(chance.choice("<>") + form, value) + content[place + width :]
+    start = chance.randint(0, max(0, len(content) - width))
+    return content[:start] + struct.pack(chance.choice("<>") + form, value) + content[start + width :]
 
 
 def _token(content: bytes, donor: bytes, chance: random.Random) -> bytes:
-    """Put a word in, or in place of as many bytes."""
+    """Insert a word, or overwrite with it."""
     token = chance.choice(TOKENS)
-    place = chance.randint(0, len(content))
-    return content[:place] + token + content[place + chance.choice((0, len(token))) :]
+    start = chance.randint(0, len(content))
+    return content[:start] + token + content[start + chance.choice((0, len(token))) :]
 
 
 CHANGES: Sequence[Change] = (
-    *(_flip, _flip, _flip, _overwrite, _overwrite, _number, _number, _token, _token),
-    *(_cut, _lose, _double, _erase, _splice),
+    _flip,
+    _flip,
+    _flip,
+    _overwrite,
+    _overwrite,
+    _number,
+    _number,
+    _token,
+    _token,
+    _cut,
+    _lose,
+    _double,
+    _erase,
+    _splice,
 )
-"""Small changes more often than large ones, which every reader sees at once."""
+"""Small changes more often than large ones, which every reader notices at once."""
 
 
 def _piece(content: bytes, chance: random.Random, longest: int = LONGEST_PIECE) -> tuple[int, int]:
-    """Where a piece starts and ends; most are short."""
+    """Start and end of a random piece; most are short."""
     start = chance.randint(0, len(content))
     length = int(min(longest, len(content) - start) * chance.random() ** 3)
     return start, start + max(1, length)
 
 
 def _repacked(content: bytes, donor: bytes, chance: random.Random) -> bytes:
-    """Damage one member of an archive, and write an archive with right checksums around it."""
+    """Damage one member of an archive, and write a new archive with correct checksums."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     name = chance.choice(list(members))

@@ -1,8 +1,8 @@
-"""Damage files of every kind and read them: each is read, or refused by one message; never anything else.
+"""Damage files of every kind and read them: each must be read, or be refused with one message.
 
-The files are read in processes apart, which are watched: one that dies of a signal, or gives no answer for long, is a
-fault too, and the next file is read by a new one. Input n of a target depends on nothing but the seed, so a fault can
-be repeated; its file is kept.
+The files are read in child processes, which are watched: one that is killed by a signal, or does not answer for long,
+is a fault too, and a new one reads the next file. Input n of a target depends on the seed alone, so a fault can be
+repeated; its file is kept.
 """
 
 from __future__ import annotations
@@ -32,17 +32,25 @@ from selfalign_cli.bench.machine import GIB, describe
 from selfalign_cli.errors import RunError, SelfAlignError
 
 ROUNDS = {"tiny": 300, "small": 5_000, "published": 20_000}
-SHARES = {
-    **{"recipe": 4, "vocabulary": 4, "tokenizer": 1, "features": 3, "source": 1},
-    **{"captions": 4, "checkpoint": 2, "published": 2, "embeddings": 3, "result": 1},
+WEIGHTS = {
+    "recipe": 4,
+    "vocabulary": 4,
+    "tokenizer": 1,
+    "features": 3,
+    "source": 1,
+    "captions": 4,
+    "checkpoint": 2,
+    "published": 2,
+    "embeddings": 3,
+    "result": 1,
 }
-"""How many of all inputs each target gets; some take longer than others."""
+"""Relative numbers of inputs of the targets; some take longer than others."""
 PATIENCE = 10.0
 """Seconds that a reader may take for one file."""
 START_PATIENCE = 110.0
-"""How much longer the first file of a process may take, which loads libraries."""
-ROOM = 8 * GIB
-"""Address space for damaged files of some kilobytes, beyond what the libraries take."""
+"""Additional time for the first file of a process, which loads libraries."""
+ADDRESS_SPACE = 8 * GIB
+"""Address space for reading damaged files of some kilobytes, beyond that of the libraries."""
 LONGEST_MESSAGE = 20_000
 FAULTS_SHOWN = 20
 STATM = Path("/proc/self/statm")
@@ -51,11 +59,11 @@ READ, REFUSED = "read", "refused"
 
 @dataclass
 class Tally:
-    """What became of the inputs of a target.
+    """Verdicts on the inputs of a target.
 
     Attributes:
-        counts: READ, REFUSED, and the rest under `faults`.
-        faults: number of the first input by what happened.
+        counts: of READ, of REFUSED, and of all others as `faults`.
+        faults: number of the first input by verdict.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -71,7 +79,7 @@ class Tally:
 
 
 def run(order: Order) -> Campaign:
-    """Damage and read as many files as ordered."""
+    """Damage and read files of all targets."""
     rounds, began = order.rounds or ROUNDS[order.size], time.monotonic()
     kept = Path(tempfile.mkdtemp(prefix="selfalign-fuzz-"))
     samples, work = kept / "samples", kept / "work"
@@ -83,13 +91,13 @@ def run(order: Order) -> Campaign:
         prepare_forks(order.setting.threads, kept)
         make_samples(samples, order.setting.threads)
         expect_whole(samples)
-        for target, share in SHARES.items():
+        for target, weight in WEIGHTS.items():
             inputs, tally = Inputs(samples, target, order.seed), Tally()
-            count = -(-rounds * share // sum(SHARES.values()))
+            count = -(-rounds * weight // sum(WEIGHTS.values()))
             for number, verdict in verdicts(inputs, count, work):
                 tally.add(number, verdict)
             rows.append({"name": target, "inputs": count, **{n: tally.counts[n] for n in (READ, REFUSED, "faults")}})
-            order.tell(f"{target}: {count:,} files, {tally.counts['faults']:,} faults")
+            order.notify(f"{target}: {count:,} files, {tally.counts['faults']:,} faults")
             for verdict, number in list(tally.faults.items())[:FAULTS_SHOWN]:
                 case = inputs.make(number, kept / f"{target}-{number}")
                 faults.append(f"{target}, input {number} of seed {order.seed}: {verdict}; kept in {case}")
@@ -103,13 +111,13 @@ def run(order: Order) -> Campaign:
 
 
 def expect_whole(samples: Path) -> None:
-    """Make sure that the samples are read as they are; otherwise refusals would mean nothing.
+    """Check that the undamaged samples are read; otherwise refusals would mean nothing.
 
     Raises:
         RunError: one is not.
     """
     with tempfile.TemporaryDirectory(prefix="selfalign-fuzz-") as folder:
-        copies = shutil.copytree(samples, Path(folder) / "samples")  # readers may write beside what they read
+        copies = shutil.copytree(samples, Path(folder) / "samples")  # readers may write beside their file
         for path in sorted(path for path in copies.rglob("*") if path.is_file()):
             target, *names = path.relative_to(copies).parts
             verdict = verdict_of(target, path)
@@ -123,7 +131,7 @@ class Inputs:
 
     Attributes:
         samples: see `fuzz_samples`.
-        target: a key of `SHARES`.
+        target: a key of `WEIGHTS`.
         seed: of the campaign.
     """
 
@@ -131,12 +139,12 @@ class Inputs:
     target: str
     seed: int
 
-    def make(self, number: int, place: Path) -> Path:
+    def make(self, number: int, folder: Path) -> Path:
         """Make an input.
 
         Args:
             number: from 0.
-            place: where the folder for the files of its case is to be.
+            folder: path for the new folder with the files of its case.
 
         Returns:
             The file that is damaged.
@@ -144,17 +152,17 @@ class Inputs:
         chance = random.Random(f"{self.seed} {self.target} {number}")
         files = sorted(path for path in (self.samples / self.target).rglob("*") if path.is_file())
         chosen, donor = chance.choice(files), chance.choice(files)
-        victim = Path(shutil.copytree(chosen.parent, place)) / chosen.name
+        victim = Path(shutil.copytree(chosen.parent, folder)) / chosen.name
         victim.write_bytes(damaged(chosen.read_bytes(), donor.read_bytes(), chance))
         return victim
 
 
 def verdicts(inputs: Inputs, count: int, work: Path) -> Iterator[tuple[int, str]]:
-    """Yield what becomes of the first inputs of a target.
+    """Yield number and verdict of the first inputs of a target.
 
     Args:
         inputs: the inputs.
-        count: how many.
+        count: number of inputs.
         work: an existing folder to read them in.
     """
     number = 0
@@ -175,7 +183,7 @@ def verdicts(inputs: Inputs, count: int, work: Path) -> Iterator[tuple[int, str]
 
 
 def _answers(receiver: Connection, process: BaseProcess, count: int, patience: float) -> Iterator[str]:
-    """What a process of `verdicts` says of its inputs, up to one that it does not outlive."""
+    """The verdicts of a process on its inputs, up to one that ends the process."""
     for number in range(count):
         if not receiver.poll(patience + (START_PATIENCE if number == 0 else 0)):
             yield f"no answer for {patience:.0f} seconds"
@@ -189,18 +197,18 @@ def _answers(receiver: Connection, process: BaseProcess, count: int, patience: f
 
 
 def read_all(sender: Connection, inputs: Inputs, numbers: range, work: Path) -> None:
-    """Read inputs and send what became of each; what a child process of `verdicts` does."""
+    """Read inputs and send the verdict on each; the work of a child process of `verdicts`."""
     if STATM.exists():
         taken = int(STATM.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (taken + ROOM, resource.RLIM_INFINITY))
-    place = work / "case"
+        resource.setrlimit(resource.RLIMIT_AS, (taken + ADDRESS_SPACE, resource.RLIM_INFINITY))
+    folder = work / "case"
     for number in numbers:
-        shutil.rmtree(place, ignore_errors=True)
-        sender.send(verdict_of(inputs.target, inputs.make(number, place)))
+        shutil.rmtree(folder, ignore_errors=True)
+        sender.send(verdict_of(inputs.target, inputs.make(number, folder)))
 
 
 def verdict_of(target: str, victim: Path) -> str:
-    """Read a file with every reader of its target: READ, REFUSED if one refuses it, or what is wrong."""
+    """Read a file with every reader of its target: READ, REFUSED if one refuses it, or a description of the fault."""
     found = READ
     for reader in READERS[target]:
         try:
@@ -215,7 +223,7 @@ def verdict_of(target: str, victim: Path) -> str:
             return f"{reader.__name__}: accepted, but {fault}"
         except BaseException as fault:
             where = traceback.extract_tb(fault.__traceback__)
-            own = [frame for frame in where if "selfalign_cli" in frame.filename][-1]
+            own = [*where, *(frame for frame in where if "selfalign_cli" in frame.filename)][-1]
             return (
                 f"{reader.__name__}: {type(fault).__name__} in {Path(own.filename).name}:{own.lineno}: {fault!s:.200}"
             )

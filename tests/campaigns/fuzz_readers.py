@@ -1,7 +1,7 @@
-"""Read a file that may be damaged the way the commands do, and judge what comes of it.
+"""Read a file that may be damaged as the commands do, and check the result.
 
-A reader ends well or raises a `SelfAlignError`; anything else it raises is a fault. What ends well must be whole: that
-is asserted here, by `expect`, as far as it can be known of a file whose damage nobody has told.
+A reader returns or raises a `SelfAlignError`; anything else that it raises is a fault. A result must be consistent:
+`expect` checks that as far as possible without knowing the damage.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ CPU = torch.device("cpu")
 CAPTION = "A red ball, two dogs and a café."
 
 Reader = Callable[[Path], None]
-"""Reads one file, or the folder it lies in."""
+"""Reads one file, or its folder."""
 
 
 class Wrong(Exception):
-    """A file was taken for whole, and what it gave is not."""
+    """A file was accepted, and the result is inconsistent."""
 
 
 def expect(true: bool, what: str) -> None:
-    """Raise `Wrong` unless something is so."""
+    """Raise `Wrong` unless a condition holds."""
     if not true:
         raise Wrong(what)
 
 
 def recipe(path: Path) -> None:
-    """A recipe that was accepted can be written, and reads the same again."""
+    """An accepted recipe can be written, and reads the same again."""
     found = load_recipe(path)
     expect(parse_recipe(dump_recipe(found), [], "again") == found, "written and read again, it is another recipe")
     expect(len(recipe_hash(found)) == 8, "its hash is odd")
@@ -68,7 +68,7 @@ def vocabulary(path: Path) -> None:
 
 
 def tokenizer(path: Path) -> None:
-    """Ids of a caption exist, and the tokenizer survives being stored in a checkpoint."""
+    """Ids of a caption exist, and the tokenizer is the same after being stored in a checkpoint."""
     found = load_tokenizer(str(path.parent))
     expect(all(0 <= number < len(found) for number in found.encode(CAPTION)), "it gives ids that it does not have")
     again = WordPieceTokenizer.from_dict(found.to_dict())
@@ -76,7 +76,7 @@ def tokenizer(path: Path) -> None:
 
 
 def features(path: Path) -> None:
-    """Everything in a feature file fits together, and its pictures make a batch."""
+    """A feature file is consistent, and its pictures make a batch."""
     file = FeatureFile(path)
     images, captions = len(file), len(file.facts.caption_image)
     expect(len(file.image_ids) == images and len(file.captions) == captions, "texts are missing")
@@ -90,12 +90,12 @@ def features(path: Path) -> None:
 
 
 def inspected(path: Path) -> None:
-    """What `inspect` says can be printed as JSON."""
+    """The result of `inspect` can be printed as JSON."""
     json.dumps(inspect_any(path), allow_nan=False)
 
 
 def source(path: Path) -> None:
-    """What is converted is a whole feature file."""
+    """The result of a conversion is a whole feature file."""
     out = path.parent.with_name("out.h5")
     convert_to_feature_file([path.parent], out, overwrite=True)
     features(out)
@@ -116,12 +116,12 @@ def caption_table(path: Path) -> None:
 
 
 def _captions(path: Path) -> Path:
-    """JSON, or the folder of a text file."""
+    """A JSON file, or the folder of a text file."""
     return path if path.suffix == ".json" else path.parent
 
 
 def checkpoint(path: Path) -> None:
-    """A checkpoint that is accepted makes a model, and training goes on from it."""
+    """An accepted checkpoint makes a model, and training can resume from it."""
     found = load_checkpoint(path)
     Retriever.load(path, device=CPU)
     if found.training is not None:
@@ -131,7 +131,7 @@ def checkpoint(path: Path) -> None:
 
 
 def published(path: Path) -> None:
-    """What is imported is a whole checkpoint."""
+    """The result of an import is a whole checkpoint."""
     out = path.with_name("imported.ckpt")
     imported = import_checkpoint(
         path.with_name("old.pth.tar"), out, ImportSources(path.with_name("v.json")), overwrite=True
@@ -172,4 +172,4 @@ READERS: dict[str, tuple[Reader, ...]] = {
     "embeddings": (embeddings, inspected),
     "result": (compared,),
 }
-"""What reads the files of every target of `fuzz_samples`."""
+"""Readers of the files of every target of `fuzz_samples`."""

@@ -1,4 +1,4 @@
-"""Whole files of every kind that the program reads, small, for `fuzz` to damage: target / case / files."""
+"""Small whole files of every kind that the program reads, for `fuzz` to damage: target / case / files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import argparse
 import json
 import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from selfalign_cli.published import names
 from selfalign_cli.recipe.shipped import shipped_recipe
 
 Write = Callable[[Path, Path], None]
-"""Writes the files of a case: from what was made, into its folder."""
+"""Writes the files of a case: (folder with the outputs of the commands, folder of the case)."""
 
 WIDTH = 5
 IMAGES = {"train": 4, "dev": 2, "test": 2}
@@ -45,14 +46,27 @@ optim:
 validation: {every: 2, batch_size: 4, select_by: "r1+r5"}
 """
 PUBLISHED_OPTIONS: dict[str, Any] = {
-    **{"data_name": "f30k_precomp", "batch_size": 5, "embed_size": 4, "word_dim": 3, "local_clu_num": 3},
-    **{"learning_rate": 0.0002, "num_epochs": 30, "lr_update": 10, "grad_clip": 2.0, "margin": 0.2},
-    **{"max_violation": True, "measure": "cosine", "ctx_relu": 1, "dim_hidden": 3, "dim_word": 3, "max_len": 8},
+    "data_name": "f30k_precomp",
+    "batch_size": 5,
+    "embed_size": 4,
+    "word_dim": 3,
+    "local_clu_num": 3,
+    "learning_rate": 0.0002,
+    "num_epochs": 30,
+    "lr_update": 10,
+    "grad_clip": 2.0,
+    "margin": 0.2,
+    "max_violation": True,
+    "measure": "cosine",
+    "ctx_relu": 1,
+    "dim_hidden": 3,
+    "dim_word": 3,
+    "max_len": 8,
 }
 
 
 def make_samples(folder: Path, threads: int) -> None:
-    """Write all samples, by the program's own commands where it writes such files.
+    """Write all samples, with the program's own commands where it writes such files.
 
     Args:
         folder: an empty folder.
@@ -78,9 +92,8 @@ def make_samples(folder: Path, threads: int) -> None:
             raise RunError(f"a sample could not be made: {(work / 'printed.txt').read_text(errors='replace')}")
     for target, cases in SAMPLES.items():
         for case, write in cases.items():
-            place = folder / target / case
-            place.mkdir(parents=True)
-            write(work, place)
+            (folder / target / case).mkdir(parents=True)
+            write(work, folder / target / case)
     shutil.rmtree(work)
 
 
@@ -99,28 +112,18 @@ def _records() -> list[ImageRecord]:
     return records
 
 
-def _copied(*names: str) -> Write:
-    """Takes files as they were made."""
-
-    def write(work: Path, place: Path) -> None:
-        for name in names:
-            shutil.copy(work / name, place / Path(name).name)
-
-    return write
+def _copy(work: Path, folder: Path, *, names: Sequence[str]) -> None:
+    """Files that the commands made."""
+    for name in names:
+        shutil.copy(work / name, folder / Path(name).name)
 
 
-def _shipped(name: str) -> Write:
-    def write(work: Path, place: Path) -> None:
-        shutil.copy(shipped_recipe(name), place)
-
-    return write
+def _copy_shipped(work: Path, folder: Path, *, name: str) -> None:
+    shutil.copy(shipped_recipe(name), folder)
 
 
-def _json(content: Callable[[], object], name: str = "c.json") -> Write:
-    def write(work: Path, place: Path) -> None:
-        (place / name).write_text(json.dumps(content()), encoding="utf-8")
-
-    return write
+def _write_json(work: Path, folder: Path, *, content: Any, name: str = "c.json") -> None:
+    (folder / name).write_text(json.dumps(content), encoding="utf-8")
 
 
 def _tables(text_ids: bool) -> dict[str, Any]:
@@ -130,8 +133,8 @@ def _tables(text_ids: bool) -> dict[str, Any]:
     return {"word2idx": {word: number for number, word in enumerate(words)}, "idx2word": by_id, "idx": len(words)}
 
 
-def _pickled_vocabulary(work: Path, place: Path) -> None:
-    (place / "v.pkl").write_bytes(pickle.dumps(_tables(text_ids=False), 2))
+def _write_pickled_vocabulary(work: Path, folder: Path) -> None:
+    (folder / "v.pkl").write_bytes(pickle.dumps(_tables(text_ids=False), 2))
 
 
 def _karpathy() -> dict[str, Any]:
@@ -161,79 +164,80 @@ def _ranks() -> dict[str, Any]:
     return {"ranks": ranks, "queries": "00", "folds": 1, "rsum": 1.0}
 
 
-def _scan(work: Path, place: Path) -> None:
-    """A SCAN folder of two pictures; their captions alone lie in `caption lines`."""
+def _write_scan(work: Path, folder: Path) -> None:
+    """A SCAN folder of two pictures."""
     draw = np.random.default_rng(1)
-    np.save(place / "dev_ims.npy", draw.random((2, 2, 3), dtype=np.float32))
-    np.save(place / "dev_boxes.npy", np.tile(np.array([1, 2, 30, 40], np.float32), (2, 2, 1)))
-    np.save(place / "dev_img_sizes.npy", np.full((2, 2), 64, np.float32))
-    _lines(work, place)
+    np.save(folder / "dev_ims.npy", draw.random((2, 2, 3), dtype=np.float32))
+    np.save(folder / "dev_boxes.npy", np.tile(np.array([1, 2, 30, 40], np.float32), (2, 2, 1)))
+    np.save(folder / "dev_img_sizes.npy", np.full((2, 2), 64, np.float32))
+    _write_lines(work, folder)
 
 
-def _lines(work: Path, place: Path) -> None:
-    (place / "dev_caps.txt").write_text("".join(f"{text}\n" for text in CAPTIONS), encoding="utf-8")
-    (place / "dev_ids.txt").write_text("11\n12\n", encoding="utf-8")
+def _write_lines(work: Path, folder: Path) -> None:
+    (folder / "dev_caps.txt").write_text("".join(f"{text}\n" for text in CAPTIONS), encoding="utf-8")
+    (folder / "dev_ids.txt").write_text("11\n12\n", encoding="utf-8")
 
 
-def _published(zipped: bool) -> Write:
-    """The model that was trained, as the published programs would have saved it."""
-
-    def write(work: Path, place: Path) -> None:
-        ours = load_checkpoint(work / "run/last.ckpt").model
-        states = []
-        for side, host in (("image", names.VSRN_IMAGE), ("text", names.VSRN_TEXT)):
-            back = tuple((own, theirs) for theirs, own in names.side_rules(host, side=side))
-            renamed = {names.rename(name, back): value for name, value in ours.items()}
-            states.append(
-                {
-                    name: value.unsqueeze(-1) if name.startswith("Rs_GCN") and value.dim() == 2 else value
-                    for name, value in renamed.items()
-                    if name is not None
-                }
-            )
-        states.append({"v_prototypes.weight": torch.zeros(3, 4)})
-        content = {"epoch": 3, "model": states, "best_rsum": 1.5, "opt": argparse.Namespace(**PUBLISHED_OPTIONS)}
-        torch.save({**content, "Eiters": 30}, place / "old.pth.tar", _use_new_zipfile_serialization=zipped)
-        shutil.copy(work / "v.json", place)
-
-    return write
+def _write_published(work: Path, folder: Path, *, zipped: bool) -> None:
+    """The trained model, in the format of the published programs."""
+    ours = load_checkpoint(work / "run/last.ckpt").model
+    states = []
+    for side, host in (("image", names.VSRN_IMAGE), ("text", names.VSRN_TEXT)):
+        back = tuple((own, theirs) for theirs, own in names.side_rules(host, side=side))
+        renamed = {names.rename(name, back): value for name, value in ours.items()}
+        states.append(
+            {
+                name: value.unsqueeze(-1) if name.startswith("Rs_GCN") and value.dim() == 2 else value
+                for name, value in renamed.items()
+                if name is not None
+            }
+        )
+    states.append({"v_prototypes.weight": torch.zeros(3, 4)})
+    content = {"epoch": 3, "model": states, "best_rsum": 1.5, "opt": argparse.Namespace(**PUBLISHED_OPTIONS)}
+    torch.save({**content, "Eiters": 30}, folder / "old.pth.tar", _use_new_zipfile_serialization=zipped)
+    shutil.copy(work / "v.json", folder)
 
 
-def _tokenizer(*kept: str) -> Write:
-    """A folder with a tokenizer, in the files that are kept."""
-
-    def write(work: Path, place: Path) -> None:
-        save_tokenizer(build_wordpieces(CAPTIONS, size=60), place)
-        for path in place.iterdir():
-            if path.name not in kept:
-                path.unlink()
-
-    return write
+def _write_tokenizer(work: Path, folder: Path, *, kept: Sequence[str]) -> None:
+    """A folder with a tokenizer, reduced to some of its files."""
+    save_tokenizer(build_wordpieces(CAPTIONS, size=60), folder)
+    for path in folder.iterdir():
+        if path.name not in kept:
+            path.unlink()
 
 
 SAMPLES: dict[str, dict[str, Write]] = {
     "recipe": {
-        "small": _copied("r.yaml"),
-        "shipped": _shipped("vsrn_scenes.yaml"),
-        "camera": _shipped("camera_f30k.yaml"),
+        "small": partial(_copy, names=["r.yaml"]),
+        "shipped": partial(_copy_shipped, name="vsrn_scenes.yaml"),
+        "camera": partial(_copy_shipped, name="camera_f30k.yaml"),
     },
     "vocabulary": {
-        "own": _copied("v.json"),
-        "json": _json(lambda: _tables(True), "v.json"),
-        "pickle": _pickled_vocabulary,
+        "own": partial(_copy, names=["v.json"]),
+        "json": partial(_write_json, content=_tables(text_ids=True), name="v.json"),
+        "pickle": _write_pickled_vocabulary,
     },
-    "tokenizer": {"json": _tokenizer("tokenizer.json"), "text": _tokenizer("vocab.txt", "tokenizer_config.json")},
-    "features": {"own": _copied("f.h5")},
-    "source": {"scan": _scan},
+    "tokenizer": {
+        "json": partial(_write_tokenizer, kept=["tokenizer.json"]),
+        "text": partial(_write_tokenizer, kept=["vocab.txt", "tokenizer_config.json"]),
+    },
+    "features": {"own": partial(_copy, names=["f.h5"])},
+    "source": {"scan": _write_scan},
     "captions": {
-        "lines": _lines,
-        "karpathy": _json(_karpathy),
-        "coco": _json(_coco),
-        "list": _json(_listed),
+        "lines": _write_lines,
+        "karpathy": partial(_write_json, content=_karpathy()),
+        "coco": partial(_write_json, content=_coco()),
+        "list": partial(_write_json, content=_listed()),
     },
-    "checkpoint": {"last": _copied("run/last.ckpt"), "best": _copied("run/best.ckpt")},
-    "published": {"zip": _published(zipped=True), "older": _published(zipped=False)},
-    "embeddings": {"hdf5": _copied("e.h5"), "npz": _copied("e.npz")},
-    "result": {"ranks": _json(_ranks)},
+    "checkpoint": {
+        "last": partial(_copy, names=["run/last.ckpt"]),
+        "best": partial(_copy, names=["run/best.ckpt"]),
+    },
+    "published": {
+        "zip": partial(_write_published, zipped=True),
+        "older": partial(_write_published, zipped=False),
+    },
+    "embeddings": {"hdf5": partial(_copy, names=["e.h5"]), "npz": partial(_copy, names=["e.npz"])},
+    "result": {"ranks": partial(_write_json, content=_ranks())},
 }
-"""What is damaged: writers of the files of every case; one file of a case is damaged at a time."""
+"""Writers of the files of every case, by target; one file of a case is damaged at a time."""

@@ -1,8 +1,8 @@
 """Resident memory of a training run over its steps, and over its validations: does it grow?
 
-The runs are those of `engine.train.train_recipe` in a process of its own, with threads that read ahead, checkpoints,
-metrics.jsonl and TensorBoard events. After every step, or every validation, the size that the system keeps for the
-process is read; the slope is that of the least-squares line through the sizes behind the warm-up.
+The runs are those of `training.train.train_recipe` in a child process, with threads that read ahead, checkpoints,
+metrics.jsonl and TensorBoard events. The resident size of the process is read after every step, or every validation;
+the slope is that of the least-squares line through the sizes after the warm-up.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from selfalign_cli.training.train import train_recipe
 
 STATM = Path("/proc/self/statm")
 WARM_UP = 0.4
-"""Share of the sizes that is left out: libraries are still being loaded, and over some thousand batches of different
-lengths the allocator finds its size."""
+"""Fraction of the sizes that is left out: libraries are still being loaded, and the allocator needs some thousand
+batches of different lengths to reach its size."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ SIZES = {
     "published": RunSize(images=1_000, batch_size=8, steps=8_500, validations=150),
 }
 SMALL_IMAGES, SMALL_BATCH = 24, 24
-"""Of the run over validations: a step lies between two of them."""
+"""Of the run over validations: there is one step between two of them."""
 SAVE_EVERY = 500
 
 
@@ -63,14 +63,14 @@ def run(order: Order) -> Campaign:
     """Train twice and fit a line to the memory of each run.
 
     Raises:
-        RunError: the system does not tell the size of a process.
+        RunError: the system does not show the size of a process.
     """
     if not STATM.exists():
-        raise RunError(f"there is no {STATM}: this system does not tell the memory of a process in that way")
+        raise RunError(f"there is no {STATM}: this system does not show the memory of a process there")
     size = SIZES[order.size]
     began = time.monotonic()
     with TemporaryDirectory(prefix="selfalign-memory-") as folder:
-        order.tell(f"training for {size.steps:,} steps, then with {size.validations:,} validations")
+        order.notify(f"training for {size.steps:,} steps, then with {size.validations:,} validations")
         recipes = [(many_steps(Path(folder), size), "step"), (many_validations(Path(folder), size), "validation")]
         steps, validations = in_child(train_and_watch, recipes, order.setting)
     settings: Row = {"threads": order.setting.threads, "workers": 2, "seconds": round(time.monotonic() - began, 1)}
@@ -79,7 +79,7 @@ def run(order: Order) -> Campaign:
 
 
 def many_steps(folder: Path, size: RunSize) -> Path:
-    """A run with as few validations as there can be: one at the end of every epoch."""
+    """A run with as few validations as possible: one at the end of every epoch."""
     (folder / "steps").mkdir()
     per_epoch = -(-size.images * CAPTIONS // size.batch_size)
     return make_small_run(
@@ -109,14 +109,14 @@ def many_validations(folder: Path, size: RunSize) -> Path:
 
 
 def train_and_watch(runs: Sequence[tuple[Path, str]], setting: Setting) -> list[list[int]]:
-    """Train what recipes say, one after the other, and look at the memory of this process; for `in_child`.
+    """Train with some recipes, one after the other, and record the memory of this process; for `in_child`.
 
     Args:
-        runs: recipes; and when to look: after every `step`, or every `validation`.
+        runs: recipes, and when to read the size: after every `step`, or every `validation`.
         setting: threads.
 
     Returns:
-        Of each run, the resident bytes at every look.
+        For each run, all resident bytes that were read.
     """
     setting.enter()
     found = []
@@ -129,7 +129,7 @@ def train_and_watch(runs: Sequence[tuple[Path, str]], setting: Setting) -> list[
 
 
 class Watch:
-    """Looks at the memory of this process, in place of showing a run to a person.
+    """Records the memory of this process, in place of displaying the run.
 
     Args:
         kind: after every `step`, or every `validation`.
@@ -137,26 +137,26 @@ class Watch:
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self.sizes = array("q")  # takes eight bytes for a look, and a list of numbers forty
+        self.sizes = array("q")  # takes eight bytes per size, and a list forty
 
     def start(self, **place: int) -> None:
-        """The run begins."""
+        """Ignored."""
 
     def step(self, **facts: object) -> None:
-        """A step is done."""
-        self._look("step")
+        """Record the size, if wanted."""
+        self._record("step")
 
     def validation(self, **facts: object) -> None:
-        """The dev split was scored."""
-        self._look("validation")
+        """Record the size, if wanted."""
+        self._record("validation")
 
     def message(self, text: str) -> None:
-        """Nobody reads it."""
+        """Ignored."""
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """The run is complete."""
+        """Ignored."""
 
-    def _look(self, kind: str) -> None:
+    def _record(self, kind: str) -> None:
         if kind == self.kind:
             self.sizes.append(resident_bytes())
 
@@ -174,7 +174,7 @@ def slope(sizes: Sequence[int]) -> float:
 
 
 def summary(name: str, sizes: Sequence[int]) -> Row:
-    """What the sizes of a run come to."""
+    """Summary of the sizes of a run."""
     kept = sizes[int(WARM_UP * len(sizes)) :]
     return {
         "name": name,

@@ -1,4 +1,4 @@
-"""What two equal training runs must agree on, and where they differ."""
+"""The outcome of a training run, which must be the same for equal runs; and differences of two outcomes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 UNTIMED = {"seconds"}
 """Fields of a line of metrics.jsonl that differ between equal runs."""
 FREE = (("data", "workers"), ("optim", "epochs"))
-"""Keys of the recipe that may change when a run is resumed, and are changed to see that it does not matter."""
+"""Keys of the recipe that may change when a run is resumed, and are changed to test that."""
 
 
 def metrics_of(run: Path) -> list[dict[str, Any]]:
@@ -21,7 +21,7 @@ def metrics_of(run: Path) -> list[dict[str, Any]]:
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """All that two equal runs must agree on: the log, and what their checkpoints hold.
+    """All that must be the same for two equal runs: the log, and the content of their checkpoints.
 
     Args:
         run: the folder of a complete run.
@@ -35,7 +35,7 @@ def outcome(run: Path) -> dict[str, Any]:
 
 
 def differences(first: Any, second: Any, path: str = "") -> list[str]:
-    """Where two nested structures of tensors and plain values differ, by a single bit."""
+    """Paths at which two nested structures of tensors and plain values differ, by as little as one bit."""
     if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
         return [] if _same_bits(first, second) else [path]
     if isinstance(first, dict) and isinstance(second, dict) and first.keys() == second.keys():

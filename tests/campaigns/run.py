@@ -1,4 +1,4 @@
-"""Run a campaign by its name, on the CPU; what was tried how often belongs to the result."""
+"""Run a campaign by its name, on the CPU."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from campaigns.campaign import Campaign, Order, drawn_seed
 from selfalign_cli.bench.measure import Setting
 
 CAMPAIGNS = {"soak": soak.run, "memory": memory.run, "fuzz": fuzz.run}
-DRAWN = ("soak", "fuzz")
-"""Campaigns that draw what they do, so often."""
+RANDOM = ("soak", "fuzz")
+"""Campaigns with rounds and a seed."""
 
 
 def run_campaign(
@@ -22,17 +22,17 @@ def run_campaign(
     rounds: int | None = None,
     seed: int | None = None,
     threads: int | None = None,
-    tell: Callable[[str], None] = print,
+    notify: Callable[[str], None] = print,
 ) -> Campaign:
-    """Try to break something.
+    """Run a campaign.
 
     Args:
         name: a key of `CAMPAIGNS`.
         size: tiny, small or published.
-        rounds: how often; None for what the size says.
-        seed: of what is drawn; None for one that nobody knows before.
+        rounds: number of attempts; None for that of the size.
+        seed: of all random draws; None for a random one.
         threads: of torch; None for one.
-        tell: called with what is being tried.
+        notify: called with messages on the progress.
     """
     setting = Setting(threads or 1, torch.device("cpu"))
-    return CAMPAIGNS[name](Order(size, rounds, drawn_seed() if seed is None else seed, setting, tell))
+    return CAMPAIGNS[name](Order(size, rounds, drawn_seed() if seed is None else seed, setting, notify))

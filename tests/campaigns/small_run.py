@@ -1,4 +1,4 @@
-"""A training run of seconds on drawn scenes: everything that a run can consist of, small."""
+"""A training run of a few seconds on generated scenes, with everything that a run can consist of."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ loss:
 optim: {{learning_rate: 3.0e-3, epochs: {epochs}, decay_every: 2, decay_factor: 0.5}}
 validation: {{every: {validate_every}, batch_size: 50}}
 """
-"""A VSRN with SelfAlign; warm-up, frozen prototypes, BatchNorm, dropout and a schedule are all state to bring back."""
+"""A VSRN with SelfAlign; warm-up, frozen prototypes, BatchNorm, dropout and a schedule are all state to restore."""
 CAPTIONS = 5
 """Of every picture."""
 
@@ -37,7 +37,7 @@ def make_small_run(
     validate_every: int,
     tensorboard: bool = False,
 ) -> Path:
-    """Draw scenes, convert them, build their vocabulary and write a recipe.
+    """Generate scenes, convert them, build their vocabulary and write a recipe.
 
     Args:
         folder: an existing folder.

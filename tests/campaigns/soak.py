@@ -1,9 +1,9 @@
-"""Kill training at random instants, resume it, and hold what it ends with against an unbroken run, bit for bit.
+"""Kill training at random instants, resume it, and compare its outcome with that of an unbroken run, bit by bit.
 
 Every round trains in a folder of its own. Its processes are killed from outside with SIGKILL, a few times in a row, at
-instants that are drawn: after some lines of the log, and then at once, in the next validation, while the next
-checkpoint is written, or before anything is there at all. Where a kill really fell is read off what the process left
-behind. Most processes are forked from one that has the libraries loaded; every fifth round starts them cold.
+random instants: after some lines of the log, and then at once, in the next validation, while the next checkpoint is
+written, or during start-up. The phase in which a kill hit is found from the files that the process left. Most
+processes are forked from one that has loaded the libraries; every fifth round starts them cold.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ SAVE_EVERY, VALIDATE_EVERY = 2, 4
 COLD_EVERY = 5
 MOST_KILLS = 5
 """In a row, in one round."""
-PLACES = {"start-up": 2, "step": 3, "validation": 2, "checkpoint": 3}
-"""Where a kill may fall, and how often it is aimed there. It may miss: a validation may be over before it arrives."""
+PHASES = {"start-up": 2, "step": 3, "validation": 2, "checkpoint": 3}
+"""Phases of a run, and how often a kill is aimed at each. It may miss: a validation may be over before it arrives."""
 WRITE_SECONDS = 0.005
-"""About how long a checkpoint of this size takes to write."""
+"""Approximate time to write a checkpoint of this size."""
 BEGUN = ("training: ", "resuming after step ")
-"""What the command prints when start-up is over."""
-GLANCE = 0.0005
-"""Seconds between two looks at a run."""
+"""Output of the command when start-up is over."""
+POLL_SECONDS = 0.0005
+"""Interval at which the files of a run are checked."""
 SHOWN = 3
-"""Differences of a lost round that are told."""
+"""Differences of a lost round that are reported."""
 
 
 @dataclass(frozen=True)
 class Unbroken:
-    """The run that nobody killed: what it ended with, and how long its parts took.
+    """A run that was not killed: its outcome, and the duration of its parts.
 
     Attributes:
         ended: see `outcome`.
@@ -70,12 +70,12 @@ class Aim:
     """When to kill a process.
 
     Attributes:
-        place: a key of `PLACES`.
-        lines: of its log to wait for first.
-        delay: seconds to wait in that place.
+        phase: a key of `PHASES`.
+        lines: number of further log lines to wait for first.
+        delay: seconds to wait in that phase.
     """
 
-    place: str
+    phase: str
     lines: int
     delay: float
 
@@ -93,8 +93,8 @@ class Round:
         arguments: of `selfalign`.
         cold: start interpreters, not forks.
         threads: of torch.
-        kills: where they fell.
-        starts: processes so far.
+        kills: the phases that were hit.
+        starts: number of processes so far.
     """
 
     folder: Path
@@ -116,20 +116,19 @@ class Round:
         return Command(self.arguments, folder=self.folder, printed=printed, cold=self.cold, threads=self.threads)
 
     def kill(self, aim: Aim) -> bool:
-        """Start a process and kill it; False if it was through before."""
+        """Start a process and kill it; False if it ended before that."""
         wanted = _count_lines(self.run) + aim.lines
         command = self.start()
-
-        if aim.place != "start-up":
+        if aim.phase != "start-up":
             _until(lambda: _begun(command), command)
             _until(lambda: _count_lines(self.run) >= wanted, command)
-        if aim.place in SIGNS:
-            _until(lambda: SIGNS[aim.place](self.run), command)
+        if aim.phase in SIGNS:
+            _until(lambda: SIGNS[aim.phase](self.run), command)
         time.sleep(aim.delay)
         command.kill()
         if self.end(command, expected=(0, -signal.SIGKILL)) == 0:
             return False
-        self.kills.append(place_of(self.run, command))
+        self.kills.append(phase_of(self.run, command))
         return True
 
     def finish(self) -> None:
@@ -140,41 +139,41 @@ class Round:
             raise Lost(f"{', '.join(left_over)} left behind")
 
     def end(self, command: Command, *, expected: tuple[int, ...]) -> int:
-        """Wait for a process; any exit code that was not expected is a loss."""
+        """Wait for a process; an unexpected exit code is a loss."""
         code = command.wait()
         if code not in expected:
-            told = command.printed.read_text(encoding="utf-8", errors="replace")[-2000:]
-            raise Lost(f"process {self.starts} " + ("hangs" if code is None else f"ended with {code}") + f": {told}")
+            output = command.printed.read_text(encoding="utf-8", errors="replace")[-2000:]
+            raise Lost(f"process {self.starts} " + ("hangs" if code is None else f"ended with {code}") + f": {output}")
         return code
 
 
 def run(order: Order) -> Campaign:
-    """Kill and resume as often as ordered; a round that is lost keeps its folder, whose place is told."""
+    """Kill and resume in all rounds; a lost round keeps its folder, whose path is reported."""
     rounds = order.rounds or ROUNDS[order.size]
-    draw, fell, lost = random.Random(order.seed), Counter[str](), []
+    draw, hits, lost = random.Random(order.seed), Counter[str](), []
     began = time.monotonic()
-    place = Path(tempfile.mkdtemp(prefix="selfalign-soak-"))
+    base = Path(tempfile.mkdtemp(prefix="selfalign-soak-"))
     try:
-        prepare_forks(order.setting.threads, place)
+        prepare_forks(order.setting.threads, base)
         recipe = make_small_run(
-            place, images=IMAGES, batch_size=BATCH, epochs=EPOCHS, save_every=SAVE_EVERY, validate_every=VALIDATE_EVERY
+            base, images=IMAGES, batch_size=BATCH, epochs=EPOCHS, save_every=SAVE_EVERY, validate_every=VALIDATE_EVERY
         )
-        unbroken = train_unbroken(place, recipe, order.setting.threads, cold=rounds >= COLD_EVERY)
+        unbroken = train_unbroken(base, recipe, order.setting.threads, cold=rounds >= COLD_EVERY)
         for number in range(1, rounds + 1):
             cold, workers = number % COLD_EVERY == 0, 2 * (number % 2)
             arguments = ["train", str(recipe), "--resume", "--device", "cpu", "--set", f"data.workers={workers}"]
-            current = Round(place / f"round-{number}", arguments, cold, order.setting.threads)
+            current = Round(base / f"round-{number}", arguments, cold, order.setting.threads)
             fault = play(current, unbroken, draw)
-            fell.update(current.kills)
-            told = f"round {number} of {rounds}: killed {len(current.kills)} times, {fault or 'the same'}"
-            order.tell(told)
+            hits.update(current.kills)
+            message = f"round {number} of {rounds}: killed {len(current.kills)} times, {fault or 'the same'}"
+            order.notify(message)
             if fault:
-                lost.append(f"{told}; seed {order.seed}; see {current.folder}")
+                lost.append(f"{message}; seed {order.seed}; see {current.folder}")
     finally:
         if not lost:
-            shutil.rmtree(place, ignore_errors=True)
-    rows: list[Row] = [{"name": name, "kills": fell[name]} for name in PLACES]
-    rows.append({"name": "in all", "kills": fell.total()})
+            shutil.rmtree(base, ignore_errors=True)
+    rows: list[Row] = [{"name": name, "kills": hits[name]} for name in PHASES]
+    rows.append({"name": "in all", "kills": hits.total()})
     settings: Row = {
         "seed": order.seed,
         "rounds": rounds,
@@ -187,28 +186,29 @@ def run(order: Order) -> Campaign:
     return Campaign("soak", order.size, describe(order.setting), settings, rows, lost)
 
 
-def train_unbroken(place: Path, recipe: Path, threads: int, *, cold: bool) -> Unbroken:
-    """Train to the end: forked, and cold too when there will be cold rounds; both must end with the same.
+def train_unbroken(folder: Path, recipe: Path, threads: int, *, cold: bool) -> Unbroken:
+    """Train to the end: forked, and also cold if there will be cold rounds; the outcomes must be the same.
 
     Raises:
-        RunError: they do not, or fail; so there is nothing to compare with.
+        RunError: they are not, or a run fails, so that there is nothing to compare with.
     """
     start_up, ended = {}, []
-    for way in (True, False) if cold else (False,):
-        current = Round(place / f"unbroken-{way}", ["train", str(recipe), "--device", "cpu"], way, threads)
+    for from_cold in (True, False) if cold else (False,):
+        arguments = ["train", str(recipe), "--device", "cpu"]
+        current = Round(folder / f"unbroken-{from_cold}", arguments, from_cold, threads)
         current.folder.mkdir()
         began = time.monotonic()
         command = current.start()
         _until(lambda: _begun(command), command)  # noqa: B023 - called at once
-        start_up[way] = time.monotonic() - began
+        start_up[from_cold] = time.monotonic() - began
         try:
             current.end(command, expected=(0,))
         except Lost as fault:
-            raise RunError(f"the run that nobody killed: {fault}") from None
+            raise RunError(f"the run without kills: {fault}") from None
         ended.append(outcome(current.run))
     found = differences(ended[0], ended[-1])
     if found:
-        raise RunError(f"two runs that nobody killed differ: {', '.join(found[:SHOWN])}")
+        raise RunError(f"two runs without kills differ: {', '.join(found[:SHOWN])}")
     lines = [json.loads(line) for line in _lines(current.run)]
     taken: dict[str, list[float]] = {"train": [], "validation": []}
     for before, line in zip(lines, lines[1:], strict=False):
@@ -239,19 +239,19 @@ def play(current: Round, unbroken: Unbroken, draw: random.Random) -> str:
 
 
 def draw_aim(draw: random.Random, unbroken: Unbroken, *, kills: int, cold: bool) -> Aim:
-    """Draw an instant; so many kills get about as far as the run is long."""
-    place = draw.choices(list(PLACES), list(PLACES.values()))[0]
+    """Draw an instant, such that the given number of kills spreads over the length of the run."""
+    phase = draw.choices(list(PHASES), list(PHASES.values()))[0]
     longest = {
         "start-up": 1.2 * unbroken.start_up[cold],
         "step": unbroken.step,
         "validation": unbroken.validation,
         "checkpoint": WRITE_SECONDS,
-    }[place]
-    return Aim(place, draw.randint(0, 2 * STEPS // (kills + 1)), draw.uniform(0.0, longest))
+    }[phase]
+    return Aim(phase, draw.randint(0, 2 * STEPS // (kills + 1)), draw.uniform(0.0, longest))
 
 
-def place_of(run: Path, command: Command) -> str:
-    """Where a kill fell, from what the process left behind: a key of `PLACES`."""
+def phase_of(run: Path, command: Command) -> str:
+    """The phase in which a process was killed, a key of `PHASES`, from the files that it left."""
     if not _begun(command):
         return "start-up"
     if _is_writing(run):
@@ -265,7 +265,7 @@ def _begun(command: Command) -> bool:
 
 
 def _is_writing(run: Path) -> bool:
-    """Whether a checkpoint has no name yet."""
+    """Whether a checkpoint still has its temporary name."""
     return any(run.glob(".*.ckpt.*.tmp"))
 
 
@@ -287,13 +287,13 @@ def _count_lines(run: Path) -> int:
 
 
 SIGNS = {"validation": _is_validating, "checkpoint": _is_writing}
-"""What a run looks like from outside while it is in some places."""
+"""Tests from outside for the phases that can be seen."""
 
 
 def _until(ready: Callable[[], bool], command: Command) -> None:
-    """Wait until something is so, or the process has ended."""
+    """Wait until a condition holds, or the process has ended."""
     patient = time.monotonic() + PATIENCE
     while not ready() and command.code() is None:
         if time.monotonic() > patient:
             raise Lost("nothing happens any more")
-        time.sleep(GLANCE)
+        time.sleep(POLL_SECONDS)

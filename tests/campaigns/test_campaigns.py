@@ -1,4 +1,4 @@
-"""Soak, memory and fuzz through the command, at toy size; and that each sees what it is there to see."""
+"""Soak, memory and fuzz through the command, at toy size; and that each detects faults."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ EXPECTED = {
 def document_of(capsys: pytest.CaptureFixture[str], name: str, *options: str) -> dict[str, Any]:
     assert main([name, *options, "--json"]) == 0
     document: dict[str, Any] = json.loads(capsys.readouterr().out)
-    assert set(document) == {"bench", "size", "machine", "settings", "results", "faults"}
-    assert (document["bench"], document["machine"]["threads"]) == (name, 1)
+    assert set(document) == {"campaign", "size", "machine", "settings", "results", "faults"}
+    assert (document["campaign"], document["machine"]["threads"]) == (name, 1)
     return document
 
 
@@ -46,75 +46,75 @@ def test_a_campaign_runs_and_finds_nothing(capsys: pytest.CaptureFixture[str], n
     if name == "soak":
         settings = document["settings"]
         assert (settings["seed"], settings["rounds"], settings["survived"], settings["lost"]) == (1, 1, 1, 0)
-        assert set(found) == {*soak.PLACES, "in all"}
+        assert set(found) == {*soak.PHASES, "in all"}
         assert found["in all"]["kills"] >= 1
     if name == "memory":
         assert found["steps"]["count"] >= 20
         assert found["validations"]["count"] >= 5
         assert found["steps"]["start_bytes"] > 1 << 20
     if name == "fuzz":
-        assert set(found) == {*fuzz.SHARES, "in all"}
+        assert set(found) == {*fuzz.WEIGHTS, "in all"}
         assert found["in all"]["inputs"] >= 600
         assert all(row["read"] and row["refused"] for row in found.values())
 
 
 @pytest.mark.parametrize("option", [["--rounds", "3"], ["--seed", "3"]])
-def test_what_draws_nothing_takes_no_rounds(capsys: pytest.CaptureFixture[str], option: list[str]) -> None:
+def test_rounds_and_seeds_are_for_random_campaigns(capsys: pytest.CaptureFixture[str], option: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["memory", *option])
     assert ended.value.code == 2
-    assert "memory draws nothing" in capsys.readouterr().err
+    assert "memory is not random" in capsys.readouterr().err
 
 
 # Soak
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a small run to make; not to be written to."""
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a recipe for a small run; not to be written to."""
     folder = tmp_path_factory.mktemp("soak")
     make_small_run(folder, images=4, batch_size=10, epochs=2, save_every=2, validate_every=4)
     prepare_forks(1, folder)
     return folder
 
 
-def round_of(place: Path, folder: Path, *options: str) -> soak.Round:
-    return soak.Round(folder / "round", ["train", str(place / "small.yaml"), "--resume", *options], False, 1)
+def round_of(small: Path, folder: Path, *options: str) -> soak.Round:
+    return soak.Round(folder / "round", ["train", str(small / "small.yaml"), "--resume", *options], False, 1)
 
 
-def unbroken_of(place: Path, folder: Path) -> soak.Unbroken:
+def unbroken_of(small: Path, folder: Path) -> soak.Unbroken:
     """One run from start to end, without the cold one."""
     folder.mkdir()
-    whole = soak.Round(folder, ["train", str(place / "small.yaml")], False, 1)
+    whole = soak.Round(folder, ["train", str(small / "small.yaml")], False, 1)
     whole.finish()
     return soak.Unbroken(soak.outcome(whole.run), {False: 0.1}, 0.01, 0.01)
 
 
-def test_a_round_that_ends_otherwise_is_lost(place: Path, tmp_path: Path) -> None:
-    """Another seed stands for a resume that forgets something."""
-    unbroken = unbroken_of(place, tmp_path / "unbroken")
+def test_a_round_with_another_outcome_is_lost(small: Path, tmp_path: Path) -> None:
+    """Another seed simulates a resume that loses state."""
+    unbroken = unbroken_of(small, tmp_path / "unbroken")
     assert set(unbroken.ended) == {"metrics", "last", "best"}
     assert {"optimizer", "objective", "rng", "best_score"} <= set(unbroken.ended["last"]["training"])
-    assert soak.play(round_of(place, tmp_path), unbroken, random.Random(1)) == ""
-    told = soak.play(round_of(place, tmp_path, "--set", "run.seed=8"), unbroken, random.Random(1))
-    assert told.startswith("lost: ")
-    assert " differences: /metrics/0/" in told
+    assert soak.play(round_of(small, tmp_path), unbroken, random.Random(1)) == ""
+    fault = soak.play(round_of(small, tmp_path, "--set", "run.seed=8"), unbroken, random.Random(1))
+    assert fault.startswith("lost: ")
+    assert " differences: /metrics/0/" in fault
     assert (tmp_path / "round/run/last.ckpt").exists()
 
 
-def test_a_process_that_ends_by_itself_is_a_loss(place: Path, tmp_path: Path) -> None:
+def test_a_process_that_ends_by_itself_is_a_loss(small: Path, tmp_path: Path) -> None:
     unbroken = soak.Unbroken({}, {False: 0.1}, 0.01, 0.01)
-    told = soak.play(round_of(place, tmp_path, "--set", "optim.epochs=0"), unbroken, random.Random(1))
-    assert told.startswith("lost: process 1 ended with 2: error: ")
+    fault = soak.play(round_of(small, tmp_path, "--set", "optim.epochs=0"), unbroken, random.Random(1))
+    assert fault.startswith("lost: process 1 ended with 2: error: ")
 
 
-def test_draws_reach_every_place() -> None:
+def test_kills_are_aimed_at_every_phase() -> None:
     unbroken = soak.Unbroken({}, {False: 0.5, True: 3.0}, 0.05, 0.02)
     draw = random.Random(0)
     aims = [soak.draw_aim(draw, unbroken, kills=3, cold=number % 2 == 0) for number in range(200)]
-    assert {aim.place for aim in aims} == set(soak.PLACES)
-    assert max(aim.delay for aim in aims if aim.place == "start-up") > 1.0
-    assert max(aim.delay for aim in aims if aim.place == "validation") < 0.02
+    assert {aim.phase for aim in aims} == set(soak.PHASES)
+    assert max(aim.delay for aim in aims if aim.phase == "start-up") > 1.0
+    assert max(aim.delay for aim in aims if aim.phase == "validation") < 0.02
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_draws_reach_every_place() -> None:
         ("resuming after step 2", [{"kind": "validation", "step": 4}], [], "step"),
     ],
 )
-def test_where_a_kill_fell(
-    place: Path, tmp_path: Path, printed: str, log: list[object], beside: list[str], expected: str
+def test_phase_of_a_kill(
+    small: Path, tmp_path: Path, printed: str, log: list[object], beside: list[str], expected: str
 ) -> None:
     command = Command(["--version"], folder=tmp_path, printed=tmp_path / "version.txt", cold=False, threads=1)
     assert command.wait() == 0
@@ -137,7 +137,7 @@ def test_where_a_kill_fell(
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
     for name in beside:
         (tmp_path / name).touch()
-    assert soak.place_of(tmp_path, command) == expected
+    assert soak.phase_of(tmp_path, command) == expected
 
 
 # Memory
@@ -149,15 +149,15 @@ def test_slope_of_a_line() -> None:
     assert memory.slope([1, 1, 4]) == pytest.approx(1.5)
 
 
-def test_a_summary_leaves_the_warm_up_out() -> None:
-    """Behind the warm-up: 300, 301, 302, 303, 304, 308; (-2.5, …, 2.5) times them over its square: 25 / 17.5."""
+def test_a_summary_excludes_the_warm_up() -> None:
+    """After the warm-up: 300, 301, 302, 303, 304, 308; (-2.5, …, 2.5) times them over its square: 25 / 17.5."""
     found = memory.summary("steps", [100, 200, 250, 280, 300, 301, 302, 303, 304, 308])
     assert (found["count"], found["warm_up"]) == (10, 4)
     assert (found["start_bytes"], found["end_bytes"], found["highest_bytes"]) == (300, 308, 308)
     assert found["bytes_per_one"] == pytest.approx(1.4, abs=0.06)
 
 
-def test_memory_that_is_taken_is_seen() -> None:
+def test_allocated_memory_is_seen() -> None:
     before = memory.resident_bytes()
     held = os.urandom(1 << 26)
     assert memory.resident_bytes() - before > len(held) // 2
@@ -206,7 +206,7 @@ def test_verdicts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reader: Any, 
     assert fuzz.verdict_of("recipe", tmp_path / "r.yaml").startswith(expected)
 
 
-def test_a_reader_that_dies_or_hangs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_dies_or_hangs_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fuzz, "START_PATIENCE", 0.1)
     ours, theirs = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("forkserver").Process(target=os._exit, args=(3,))

@@ -1,4 +1,4 @@
-"""Damage: drawn, repeatable, and of every kind; repacked archives are whole archives."""
+"""Damage: random, repeatable, and of every kind; repacked archives are valid archives."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from campaigns.damage import CHANGES, damaged
 CONTENT = bytes(range(200))
 
 
-@pytest.mark.parametrize("change", dict.fromkeys(CHANGES), ids=lambda change: change.__name__)
+@pytest.mark.parametrize("change", sorted(set(CHANGES), key=CHANGES.index), ids=lambda change: change.__name__)
 def test_every_change_is_a_change(change) -> None:
     made = [change(CONTENT, b"donor" * 9, random.Random(seed)) for seed in range(20)]
     assert len(set(made) - {CONTENT}) > 10
     assert made == [change(CONTENT, b"donor" * 9, random.Random(seed)) for seed in range(20)]
 
 
-@pytest.mark.parametrize("change", dict.fromkeys(CHANGES), ids=lambda change: change.__name__)
+@pytest.mark.parametrize("change", sorted(set(CHANGES), key=CHANGES.index), ids=lambda change: change.__name__)
 def test_nothing_is_too_short_to_be_damaged(change) -> None:
     for content in (b"", b"a"):
         for seed in range(20):

@@ -107,7 +107,7 @@ def test_features_see_only_the_pixels_inside_the_box(scenes):
 
 
 def test_recolouring_an_object_changes_the_features_of_its_boxes(scenes):
-    """The front object, painted anew: regions that hold no pixel of it stay the same to the last bit."""
+    """The front object, repainted: regions without a pixel of it stay the same to the last bit."""
     checked = 0
     for row, scene in enumerate(scenes):
         *rest, front = scene.things

@@ -21,7 +21,7 @@ def test_loss_equals_loops() -> None:
     generator = torch.Generator().manual_seed(0)
     predicted = torch.randn(9, 5, dtype=torch.float64, generator=generator).log_softmax(dim=-1)
     targets = torch.randint(5, (9,), generator=generator)
-    expected = sum(-float(predicted[place, targets[place]]) for place in range(9)) / 4
+    expected = sum(-float(predicted[row, targets[row]]) for row in range(9)) / 4
     found = captioning_loss(predicted, targets, captions=4)
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
 
@@ -32,7 +32,7 @@ def test_gradient() -> None:
     assert torch.autograd.gradcheck(lambda p: captioning_loss(p, targets, captions=2), (predicted,))
 
 
-def test_order_of_the_places_does_not_matter() -> None:
+def test_order_of_the_positions_does_not_matter() -> None:
     predicted = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)).log_softmax(dim=-1)
     targets, order = torch.tensor([0, 2, 2, 1]), torch.tensor([2, 0, 3, 1])
     torch.testing.assert_close(

@@ -15,16 +15,16 @@ from selfalign_cli.losses.concept import ConceptAlignment, sinkhorn_assignments
 REGIONS, WORDS = [4, 2, 3], [2, 5, 1]
 
 
-def places_of(lengths: list[int], width: int) -> Tensor:
+def mask_of(lengths: list[int], width: int) -> Tensor:
     return torch.arange(width) < torch.tensor(lengths).unsqueeze(1)
 
 
 def rows(lengths: list[int], dim: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Unit rows (B, S, D) in double precision, zero at padded places, and their mask."""
+    """Unit rows (B, S, D) in double precision, zero at padded positions, and their mask."""
     values = torch.randn(
         len(lengths), max(lengths), dim, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
     )
-    mask = places_of(lengths, max(lengths))
+    mask = mask_of(lengths, max(lengths))
     return functional.normalize(values, dim=-1) * mask.unsqueeze(-1), mask
 
 
@@ -40,14 +40,14 @@ def batch() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def scaled(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
     """Sinkhorn's scalings, one entry at a time."""
     count, prototypes = scores.shape
-    shares = [[math.exp(float(score) / epsilon) for score in row] for row in scores]
-    total = sum(map(sum, shares))
-    shares = [[share / total for share in row] for row in shares]
+    assignments = [[math.exp(float(score) / epsilon) for score in row] for row in scores]
+    total = sum(map(sum, assignments))
+    assignments = [[value / total for value in row] for row in assignments]
     for _ in range(iterations):
-        columns = [sum(row[k] for row in shares) for k in range(prototypes)]
-        shares = [[row[k] / (prototypes * columns[k]) for k in range(prototypes)] for row in shares]
-        shares = [[share / (count * sum(row)) for share in row] for row in shares]
-    return count * torch.tensor(shares, dtype=torch.float64)
+        columns = [sum(row[k] for row in assignments) for k in range(prototypes)]
+        assignments = [[row[k] / (prototypes * columns[k]) for k in range(prototypes)] for row in assignments]
+        assignments = [[value / (count * sum(row)) for value in row] for row in assignments]
+    return count * torch.tensor(assignments, dtype=torch.float64)
 
 
 def loops(
@@ -60,15 +60,15 @@ def loops(
 ) -> Tensor:
     """The definition, one word at a time; differentiable in words and unit prototypes."""
     real = [(b, r) for b in range(len(regions)) for r in range(regions.shape[1]) if region_mask[b, r]]
-    targets = scaled(torch.stack([regions[place] for place in real]) @ prototypes.detach().T, 0.05, 2)
+    targets = scaled(torch.stack([regions[position] for position in real]) @ prototypes.detach().T, 0.05, 2)
     losses = []
     for b in range(len(words)):
         own = [r for r in range(regions.shape[1]) if region_mask[b, r]]
         per_word = []
         for word in words[b][word_mask[b]]:
             partner = max(own, key=(regions[b] @ word.detach()).tolist().__getitem__)
-            shares = (word @ prototypes.T / temperature).log_softmax(dim=0)
-            per_word.append(-(targets[real.index((b, partner))] * shares).sum())
+            log_probabilities = (word @ prototypes.T / temperature).log_softmax(dim=0)
+            per_word.append(-(targets[real.index((b, partner))] * log_probabilities).sum())
         losses.append(torch.stack(per_word).mean())
     return torch.stack(losses).mean()
 
@@ -95,9 +95,9 @@ def test_assignments_equal_loops(iterations: int) -> None:
 
 def test_assignments_sum_to_one_and_fill_the_prototypes_evenly() -> None:
     scores = torch.randn(12, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).tanh()
-    shares = sinkhorn_assignments(scores, epsilon=0.5, iterations=50)
-    torch.testing.assert_close(shares.sum(dim=1), torch.ones(12, dtype=torch.float64))
-    torch.testing.assert_close(shares.sum(dim=0), torch.full((4,), 3.0, dtype=torch.float64))
+    assignments = sinkhorn_assignments(scores, epsilon=0.5, iterations=50)
+    torch.testing.assert_close(assignments.sum(dim=1), torch.ones(12, dtype=torch.float64))
+    torch.testing.assert_close(assignments.sum(dim=0), torch.full((4,), 3.0, dtype=torch.float64))
 
 
 def test_loss_and_gradients_equal_loops() -> None:
@@ -144,7 +144,7 @@ def test_regions_get_no_gradient() -> None:
     assert regions.grad is None
 
 
-def test_regions_get_a_gradient_when_told_so() -> None:
+def test_regions_get_a_gradient_when_asked_for() -> None:
     regions, region_mask, words, word_mask = batch()
     options: dict[str, Any] = {"image_gradient": True, "sinkhorn_epsilon": 0.5}
     assert torch.autograd.gradcheck(
@@ -181,7 +181,7 @@ def test_every_caption_weighs_the_same() -> None:
     twice = torch.zeros(3, 5, 5, dtype=torch.float64)
     twice[0, :4] = words[0, :2].repeat(2, 1)
     twice[1:] = words[1:]
-    mask = places_of([4, 5, 1], 5)
+    mask = mask_of([4, 5, 1], 5)
     torch.testing.assert_close(alignment()(regions, region_mask, twice, mask), alignment()(*batch()))
 
 
@@ -195,12 +195,12 @@ def test_padded_regions_are_never_partners() -> None:
 
 
 def test_one_pair_of_one_word_and_one_region() -> None:
-    """With one region, Q after column scaling is 1/K for each prototype: the cross-entropy against even shares."""
+    """With one region, Q after column scaling is 1/K for each prototype: the cross-entropy against a uniform one."""
     regions, words = rows([1], 5, seed=1)[0], rows([1], 5, seed=2)[0]
     loss, mask = alignment(), torch.ones(1, 1, dtype=torch.bool)
     found = loss(regions, mask, words, mask)
-    shares = (words[0] @ loss.prototypes.detach().T / 0.1).log_softmax(dim=-1)
-    torch.testing.assert_close(found, -shares.mean())
+    log_probabilities = (words[0] @ loss.prototypes.detach().T / 0.1).log_softmax(dim=-1)
+    torch.testing.assert_close(found, -log_probabilities.mean())
 
 
 def test_unit_vectors_stay_finite_in_single_precision() -> None:

@@ -13,17 +13,17 @@ from torch.nn import functional
 from selfalign_cli.losses.context import OWN_LOGIT, context_alignment_loss
 
 
-def draw(batch: int, places: int, dim: int = 6, queries: int = 0, seed: int = 0) -> tuple[Tensor, Tensor]:
+def draw(batch: int, positions: int, dim: int = 6, queries: int = 0, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Unit guides (B, D) or (B, Q, D) and unit locals (B, S, D) in double precision."""
     generator = torch.Generator().manual_seed(seed)
     shape = (batch, queries, dim) if queries else (batch, dim)
     guide, locals_ = (
-        torch.randn(shape, dtype=torch.float64, generator=generator) for shape in (shape, (batch, places, dim))
+        torch.randn(shape, dtype=torch.float64, generator=generator) for shape in (shape, (batch, positions, dim))
     )
     return functional.normalize(guide, dim=-1), functional.normalize(locals_, dim=-1)
 
 
-def places_of(lengths: list[int], width: int) -> Tensor:
+def mask_of(lengths: list[int], width: int) -> Tensor:
     return torch.arange(width) < torch.tensor(lengths).unsqueeze(1)
 
 
@@ -43,8 +43,8 @@ def loops(
     same: Tensor | None = None,
 ) -> Tensor:
     """The definition, one positive at a time."""
-    batch, places, _ = locals_.shape
-    real = mask if mask is not None else torch.ones(batch, places, dtype=torch.bool)
+    batch, positions, _ = locals_.shape
+    real = mask if mask is not None else torch.ones(batch, positions, dtype=torch.bool)
     queries = guide if guide.dim() == 3 else guide.unsqueeze(1)
     losses = []
     for b in range(batch):
@@ -53,15 +53,15 @@ def loops(
             for c in range(batch):
                 if c != b and same is not None and same[b, c]:
                     continue
-                for place in range(places):
-                    if real[c, place] and c != b:
-                        found.append(float(query @ locals_[c, place]) / temperature)
-                    elif real[c, place] and not exclude_own:
+                for position in range(positions):
+                    if real[c, position] and c != b:
+                        found.append(float(query @ locals_[c, position]) / temperature)
+                    elif real[c, position] and not exclude_own:
                         found.append(OWN_LOGIT)
             hardest = sorted(found, reverse=True)[:negatives]
-            for place in range(places):
-                if real[b, place]:
-                    own = float(query @ locals_[b, place]) / temperature
+            for position in range(positions):
+                if real[b, position]:
+                    own = float(query @ locals_[b, position]) / temperature
                     losses.append(-math.log(math.exp(own) / (math.exp(own) + sum(map(math.exp, hardest)))))
     return torch.tensor(sum(losses) / len(losses), dtype=torch.float64)
 
@@ -98,13 +98,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "more than there are": {"negatives": 500},
     "own": {"negatives": None, "exclude_own": False},
     "into own": {"negatives": 17, "exclude_own": False},
-    "masked": {"negatives": 5, "mask": places_of([5, 2, 4, 1], 5)},
-    "masked own": {"negatives": None, "mask": places_of([5, 2, 4, 1], 5), "exclude_own": False},
+    "masked": {"negatives": 5, "mask": mask_of([5, 2, 4, 1], 5)},
+    "masked own": {"negatives": None, "mask": mask_of([5, 2, 4, 1], 5), "exclude_own": False},
     "same picture": {"negatives": 6, "same": same_picture([1, 2, 1, 3])},
     "same picture own": {"negatives": None, "same": same_picture([1, 2, 1, 3]), "exclude_own": False},
     "everything": {
         "negatives": 7,
-        "mask": places_of([5, 2, 4, 1], 5),
+        "mask": mask_of([5, 2, 4, 1], 5),
         "same": same_picture([1, 2, 1, 3]),
         "exclude_own": False,
     },
@@ -147,7 +147,7 @@ def test_order_of_the_batch_does_not_matter(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("negatives", [3, 500, None])
 def test_more_padding_changes_nothing(exclude_own: bool, negatives: int | None) -> None:
     guide, locals_ = draw(3, 4)
-    mask = places_of([4, 1, 3], 4)
+    mask = mask_of([4, 1, 3], 4)
     options: dict[str, Any] = {"temperature": 0.3, "negatives": negatives, "exclude_own": exclude_own}
     wider = torch.cat([locals_, torch.full((3, 6, locals_.shape[2]), 9.0, dtype=torch.float64)], dim=1)
     torch.testing.assert_close(
@@ -156,9 +156,9 @@ def test_more_padding_changes_nothing(exclude_own: bool, negatives: int | None) 
     )
 
 
-def test_padded_places_get_no_gradient() -> None:
+def test_padded_positions_get_no_gradient() -> None:
     guide, locals_ = draw(3, 4)
-    mask = places_of([4, 1, 3], 4)
+    mask = mask_of([4, 1, 3], 4)
     context_alignment_loss(guide, locals_.requires_grad_(), temperature=0.3, negatives=None, mask=mask).backward()
     assert locals_.grad is not None
     assert (locals_.grad[~mask] == 0).all()
@@ -168,7 +168,7 @@ def test_padded_places_get_no_gradient() -> None:
 def test_a_full_mask_is_no_mask() -> None:
     guide, locals_ = draw(3, 4)
     torch.testing.assert_close(
-        context_alignment_loss(guide, locals_, temperature=0.3, negatives=5, mask=places_of([4, 4, 4], 4)),
+        context_alignment_loss(guide, locals_, temperature=0.3, negatives=5, mask=mask_of([4, 4, 4], 4)),
         context_alignment_loss(guide, locals_, temperature=0.3, negatives=5),
     )
 

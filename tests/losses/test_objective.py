@@ -149,11 +149,11 @@ def test_captions_of_one_picture_are_negatives_only_as_published() -> None:
 
 
 def test_same_picture_pairs_change_only_the_terms_with_negatives() -> None:
-    apart, shared = terms(), terms(index=[0, 1, 0, 2])
-    assert shared["ranking"] < apart["ranking"]
-    assert shared["context_image"] < apart["context_image"]
+    different, shared = terms(), terms(index=[0, 1, 0, 2])
+    assert shared["ranking"] < different["ranking"]
+    assert shared["context_image"] < different["context_image"]
     for name in ("concept", "captioning"):
-        torch.testing.assert_close(shared[name], apart[name])
+        torch.testing.assert_close(shared[name], different[name])
 
 
 @pytest.mark.parametrize("text", [VSRN, CAMERA], ids=["vsrn", "camera"])
@@ -173,7 +173,7 @@ def toy(name: str, **changes: object) -> Term:
 
 
 def test_a_term_that_reads_what_no_encoder_gives_is_an_error() -> None:
-    """By whatever way the name is wrong: an extra of another host, a field nobody has, a part that is switched off."""
+    """An extra of another host, a misspelt field, a part that is switched off, something that is no tensor."""
     made, pairs_ = tiny(VSRN, "selfalign.enabled=false"), batch()
     for path in ("images.host.extras.view_logits", "texts.hots.mask", "images.context.guide", "batch.images"):
         objective = Objective([toy("toy", reads={"input": path})])
@@ -182,13 +182,13 @@ def test_a_term_that_reads_what_no_encoder_gives_is_an_error() -> None:
             objective(images, texts, pairs_, warmup=False)
 
 
-def test_two_terms_of_one_name_are_refused() -> None:
-    with pytest.raises(ValueError, match="two terms of one name"):
+def test_clashing_names_and_shared_parameters_are_refused() -> None:
+    with pytest.raises(ValueError, match="two terms have the same name"):
         Objective([toy("toy"), toy("toy")])
-    with pytest.raises(ValueError, match="two modules of one name in a checkpoint: shared"):
+    with pytest.raises(ValueError, match="two modules would have the same name in a checkpoint: shared"):
         Objective([toy(name, settings={"shared": nn.Linear(1, 1)}) for name in ("first", "second")])
     shared = nn.Linear(1, 1)
     objective = Objective([toy(name, settings={"shared": shared}) for name in ("first", "second")])
     assert list(objective.state_dict()) == ["shared.weight", "shared.bias"]
-    with pytest.raises(ValueError, match="a term of each pair shares parameters with one among pairs"):
-        Objective([toy("first", settings={"second": shared}), toy("second", function=shared, of_each_pair=True)])
+    with pytest.raises(ValueError, match="a per-pair term shares parameters with a term of the whole batch"):
+        Objective([toy("first", settings={"second": shared}), toy("second", function=shared, per_pair=True)])

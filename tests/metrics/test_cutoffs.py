@@ -1,4 +1,4 @@
-"""R@50 is one change, and then stands everywhere; what is published keeps its meaning."""
+"""R@50 is one change and then appears everywhere; published sums keep their meaning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ranks, first places and numbers of the released programs (golden/eval, golden/legacy/expected)."""
+"""Ranks, top candidates and numbers of the released programs (golden/eval, golden/legacy/expected)."""
 
 from __future__ import annotations
 

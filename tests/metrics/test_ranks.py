@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.margins import smallest_margin
 from support.scores import rank_scores
 from torch import Tensor
 
@@ -67,7 +68,7 @@ def test_ranks_by_hand():
 
 
 def test_captions_of_one_picture_do_not_compete():
-    """picture 0 owns columns 0 and 2, best .5; rivals .9 and .4: rank 1, first place column 1"""
+    """picture 0 owns columns 0 and 2, best .5; competitors .9 and .4: rank 1, column 1 at the top"""
     ranks = rank_scores(torch.tensor([[0.5, 0.9, 0.4, 0.4], [0.0, 1.0, 0.0, 1.0]]), torch.tensor([0, 1, 0, 1]))
     assert (int(ranks.i2t_rank[0]), int(ranks.i2t_top1[0])) == (1, 1)
 
@@ -100,6 +101,24 @@ def test_ranks_of_drawn_scores_equal_sorting(images: int, seed: int):
     assert (ranks.i2t_rank.tolist(), ranks.t2i_rank.tolist()) == sorted_ranks(scores, truth)
 
 
+def test_the_smallest_margin_by_hand():
+    """own scores .9, .1, .7: caption 0 beats .2 by .7, caption 1 loses to .3 by .2, caption 2 to .8 by .1; picture 0
+    beats .8 by .1, picture 1 beats .3 by .4"""
+    scores = torch.tensor([[0.9, 0.1, 0.8], [0.2, 0.3, 0.7]], dtype=torch.float64)
+    assert smallest_margin(scores, torch.tensor([0, 0, 1])) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_ranks_are_equal_while_scores_move_by_less_than_half_of_the_margin(seed: int):
+    torch.manual_seed(seed)
+    truth = torch.arange(40) % 10
+    scores = torch.randn(10, 40, dtype=torch.float64)
+    moved = scores + 0.49 * smallest_margin(scores, truth) * torch.randn_like(scores).sign()
+    first, second = rank_scores(scores, truth), rank_scores(moved, truth)
+    assert torch.equal(first.i2t_rank, second.i2t_rank)
+    assert torch.equal(first.t2i_rank, second.t2i_rank)
+
+
 @pytest.mark.parametrize("views", [1, 3])
 def test_the_top_candidate_is_right_exactly_for_rank_zero(views: int):
     pair, truth = world(views=views)
@@ -120,9 +139,9 @@ def test_block_sizes_change_nothing(blocks: tuple[int, int], kept: int, monkeypa
 @pytest.mark.parametrize("context", [0, 5])
 @pytest.mark.parametrize("width", [24, 100])
 def test_exact_copies_tie_against(context: int, width: int):
-    """Every caption stands twice in the data, once for a picture it does not belong to; every picture twice too.
+    """Every caption occurs twice in the data, once for a picture it does not belong to; every picture twice too.
 
-    Real numbers, odd block sizes: equal vectors must give equal scores wherever they stand.
+    Real numbers, odd block sizes: equal vectors must give equal scores at any position.
     """
     torch.manual_seed(1)
     images, captions = torch.randn(40, width), torch.randn(40, width)

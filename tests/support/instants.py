@@ -39,7 +39,7 @@ def before_naming(file: str, which: signal.Signals, *, step: int | None = None) 
 
 
 def after_naming(file: str, which: signal.Signals, *, step: int | None = None) -> str:
-    """The file has just taken the place of an older one."""
+    """The file has just got its name."""
     return at_call("os.replace", 1, which, counted=_is(file, step), after=True)
 
 

@@ -1,4 +1,4 @@
-"""Run as a program: `selfalign` with R@50 among its recalls, by the one change that this takes.
+"""Run as a program: `selfalign` with R@50 among its recalls, by the one change in its source.
 
 Arguments are a recipe and a folder to work in. Trains, scores, compares; prints what was shown, as one JSON document.
 """
@@ -16,7 +16,7 @@ SOURCE = Path(__file__).parents[2] / "selfalign_cli/metrics/cutoffs.py"
 
 
 def change_the_cutoffs() -> None:
-    """Stand a changed copy of the module in for it, before anything imports it."""
+    """Replace the module by a changed copy, before anything imports it."""
     source = SOURCE.read_text(encoding="utf-8")
     line = "\nCUTOFFS = (1, 5, 10)\n"
     assert source.count(line) == 1
@@ -40,9 +40,9 @@ def demo(embeddings: Path) -> dict[str, object]:
     from selfalign_cli.demo.arms import ARMS
     from selfalign_cli.demo.result import HEADER, ArmResult, DemoResult
     from selfalign_cli.demo.run import scores_of
-    from selfalign_cli.scoring.evaluate import evaluate_files
+    from selfalign_cli.scoring.evaluate import score_files
 
-    report = evaluate_files([embeddings], device="cpu")
+    report = score_files([embeddings], device="cpu").report
     arms = [
         ArmResult(arm, 1, 2, 2, 0.0, 1.0, scores_of(report), "recipe", report.signature, "best.ckpt", "e.h5")
         for arm in ARMS

@@ -1,4 +1,4 @@
-"""Two loss terms that the program does not have, which read what no term of its own reads."""
+"""Two toy loss terms that read tensors which no term of the program reads."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Widths(nn.Module):
 
 
 def with_new_terms(tiny: Tiny) -> Tiny:
-    """The same model with a loss that has a term more among the pairs, and one more of each pair."""
+    """Add a term of the whole batch and a per-pair term to the loss of a model."""
     new = [
         Term(
             "contrast",
@@ -50,7 +50,7 @@ def with_new_terms(tiny: Tiny) -> Tiny:
             weight_key=None,
             function=Widths(),
             reads={"words": "texts.host.states", "boxes": "batch.images.boxes"},
-            of_each_pair=True,
+            per_pair=True,
         ),
     ]
     return replace(tiny, objective=Objective([*tiny.objective.terms.values(), *new]).train())

@@ -1,4 +1,4 @@
-"""Some optimizer steps on a batch, by as many processes as there are; saves what they end with.
+"""Take some optimizer steps in all processes of a `torchrun`, or in one, and save terms and weights.
 
 python -m support.parallel_steps HOST PAIRS CHUNK_SIZE OUT
 """

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
-PATIENCE = 300  # seconds
+TIMEOUT = 300  # seconds
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Done:
     def must_refuse(self, *words: str, code: int = 2) -> None:
         """One short message without a traceback, nothing on stdout, and the exit code."""
         assert (self.code, self.out) == (code, ""), self.err
-        printed = [line for line in self.err.splitlines() if not line.startswith(("training:", "epoch ", "resuming "))]
-        assert printed[0].startswith("error: "), self.err
-        assert len(printed) <= 1 + self.err.count("\n  ") + self.err.count("\nhint: "), self.err
+        lines = [line for line in self.err.splitlines() if not line.startswith(("training:", "epoch ", "resuming "))]
+        assert lines[0].startswith("error: "), self.err
+        assert len(lines) <= 1 + self.err.count("\n  ") + self.err.count("\nhint: "), self.err
         assert "Traceback" not in self.err
         assert not [word for word in words if word not in self.err], self.err
 
@@ -51,7 +51,7 @@ class Forks:
 
     def close(self) -> None:
         self.server.stdin.close()
-        self.server.wait(PATIENCE)
+        self.server.wait(TIMEOUT)
         self.server.stdout.close()
 
     def start(self, *arguments: object, cwd: Path, before: str = "") -> Command:
@@ -94,10 +94,10 @@ class Command:
 
 
 def until(ready: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    patient = time.monotonic() + PATIENCE
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + TIMEOUT
     while not ready():
-        assert time.monotonic() < patient
+        assert time.monotonic() < deadline
         time.sleep(0.002)
 
 

@@ -14,7 +14,7 @@ SPLITS = ("train", "dev", "test")
 
 
 def write_scan(
-    folder: Path, pictures: Sequence[Picture], *, repeats: int = 1, boxes: str = "", second: bool = False
+    folder: Path, pictures: Sequence[Picture], *, repeats: int = 1, boxes: str = "", two_folders: bool = False
 ) -> list[Path]:
     """Write a SCAN folder; pictures go round the splits.
 
@@ -23,9 +23,9 @@ def write_scan(
         pictures: all with as many regions.
         repeats: how often each row is stored: once, with two captions; or five times, with five.
         boxes: empty, `camera`, or `gsmn` (sizes as pickled dicts).
-        second: whether boxes and sizes are in a second folder.
+        two_folders: whether boxes and sizes are in a second folder.
     """
-    scan, other = folder / "f30k_precomp", folder / ("boxes" if second else "f30k_precomp")
+    scan, second = folder / "f30k_precomp", folder / ("boxes" if two_folders else "f30k_precomp")
     scan.mkdir()
     second.mkdir(exist_ok=True)
     for number, split in enumerate(SPLITS):
@@ -47,7 +47,7 @@ def write_scan(
             np.save(second / f"{split}_ims_size.npy", dicts)
     if boxes == "gsmn":
         (scan / "id_mapping.json").write_text(json.dumps({p.image_id: f"{p.image_id}.jpg" for p in pictures}))
-    return [scan, other] if second else [scan]
+    return [scan, second] if two_folders else [scan]
 
 
 def scan(*, boxed: bool = True, five: bool = False, **options: object) -> Dialect:
@@ -60,7 +60,7 @@ def scan(*, boxed: bool = True, five: bool = False, **options: object) -> Dialec
 SCAN_DIALECTS = {
     "SCAN": scan(boxed=False),
     "SCAN, every row five times": scan(five=True, boxes="camera"),
-    "SCAN, CAMERA's boxes in a second folder": scan(boxes="camera", second=True),
+    "SCAN, CAMERA's boxes in a second folder": scan(boxes="camera", two_folders=True),
     "SCAN, GSMN's boxes": scan(boxes="gsmn"),
 }
 EVERY_DIALECT = {**DIALECTS, **SCAN_DIALECTS}

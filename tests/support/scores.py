@@ -1,4 +1,4 @@
-"""Scores that are given, where the program takes vectors."""
+"""Ranks of given scores; the program itself takes vectors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from selfalign_cli.metrics.score_blocks import Model
 
 
 def model_of_scores(scores: Tensor) -> Model:
-    """A model that scores its pictures and captions exactly as a (N, M) matrix says.
+    """A model whose scores are exactly those of a (N, M) matrix.
 
     Picture i is the i-th unit vector and caption j the j-th column: the sums of their product have one term.
     """

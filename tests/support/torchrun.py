@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.processes import PATIENCE, REPOSITORY, Done
+from support.processes import REPOSITORY, TIMEOUT, Done
 
 RUNNER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 OWN = ("error: ", "hint: ")
@@ -32,7 +32,7 @@ def start(*arguments: object, cwd: Path, before: str = "", restarts: int = 0) ->
 
 def finish(process: subprocess.Popen[str]) -> Done:
     """Wait for its end."""
-    out, err = process.communicate(timeout=PATIENCE)
+    out, err = process.communicate(timeout=TIMEOUT)
     return Done(process.returncode, out, err)
 
 
@@ -41,8 +41,8 @@ def run(*arguments: object, cwd: Path, before: str = "", restarts: int = 0) -> D
     return finish(start(*arguments, cwd=cwd, before=before, restarts=restarts))
 
 
-def told(done: Done) -> list[str]:
-    """What `selfalign` itself said about a fault; `torchrun` adds a report of its own."""
+def messages(done: Done) -> list[str]:
+    """The error messages of `selfalign`; `torchrun` adds a report of its own."""
     return [line for line in done.err.splitlines() if line.startswith(OWN)]
 
 

@@ -1,4 +1,4 @@
-"""A data set of a few drawn scenes, a recipe that trains on it within a second, and what a run leaves behind."""
+"""A data set of a few drawn scenes, a recipe that trains on it within a second, and the files of a run."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def make_world(folder: Path) -> World:
 
 
 def write_other_features(path: Path, *, width: int) -> None:
-    """A feature file about nothing, with two captions for each of four pictures a split."""
+    """Write a feature file of random features, with two captions for each of four pictures per split."""
     draw = np.random.default_rng(0)
     records = [
         ImageRecord(f"{split}{row}", draw.random((3, width), dtype=np.float32), split, ["a red ball", f"ball {row}"])
@@ -92,7 +92,7 @@ def lines_of(run: Path) -> list[dict[str, Any]]:
 
 
 def opened(path: Path) -> dict[str, Any]:
-    """A checkpoint as anybody can open it."""
+    """The content of a checkpoint."""
     return torch.load(path, weights_only=True)
 
 

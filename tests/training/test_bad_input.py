@@ -1,4 +1,4 @@
-"""Whatever is wrong with what a command is given: one short message, exit code 2, nothing made, nothing run."""
+"""Bad input of a command: one short message, exit code 2, no file made, no code run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from support.processes import PATIENCE, Done, Forks, cold
+from support.processes import TIMEOUT, Done, Forks, cold
 from support.world import World, lines_of, opened, write_other_features
 
 from selfalign_cli.data.features.file import FeatureFile
@@ -267,7 +267,7 @@ def test_the_command_as_a_user_starts_it(unbroken: Path, tmp_path: Path) -> None
         {"model": [], "opt": Bomb(tmp_path / "mark")}, tmp_path / "c.pth.tar", _use_new_zipfile_serialization=False
     )
     process = cold("eval", "c.pth.tar", cwd=tmp_path)
-    out, err = process.communicate(timeout=PATIENCE)
+    out, err = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, out) == (2, "")
     assert [line.split(" ")[0] for line in err.splitlines()] == ["error:", "hint:"]
     assert "selfalign import-checkpoint" in err

@@ -22,7 +22,7 @@ from selfalign_cli.data.pairs import collate_pairs
 from selfalign_cli.data.text.token_table import TokenTable
 from selfalign_cli.errors import RunError
 from selfalign_cli.recipe.load import load_recipe
-from selfalign_cli.training.cached_words import _open, require_room, with_cached_words
+from selfalign_cli.training.cached_words import _open, require_space, with_cached_words
 from selfalign_cli.training.train import open_training_data
 from selfalign_cli.training.train_state import begin_state
 from selfalign_cli.training.trainer import TrainingData
@@ -70,10 +70,10 @@ class Parts:
         state = begin_state(loaded, self.data.language, self.data.pairs.file.feature_dim, CPU)
         assert state.model.token_encoder is not None
         self.tokens = state.model.token_encoder
-        self.said: list[str] = []
+        self.messages: list[str] = []
 
     def cached(self, folder: Path) -> TrainingData:
-        return with_cached_words(self.data, self.tokens, folder, batch_size=7, device=CPU, say=self.said.append)
+        return with_cached_words(self.data, self.tokens, folder, batch_size=7, device=CPU, notify=self.messages.append)
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_killed_while_computing(recipe: Path, forks: Forks, finished: Path, tmp_
 def test_a_second_run_leaves_the_files_of_the_first_alone(
     recipe: Path, forks: Forks, finished: Path, tmp_path: Path
 ) -> None:
-    """While one computes states (here it stands still), another one may not even tidy up."""
+    """While one computes states (here it is stopped), another one may not even remove temporary files."""
     before = while_computing(SIGSTOP)
     first = forks.start("train", recipe, *CACHED, cwd=tmp_path, before=before)
     until(lambda: "T (stopped)" in Path(f"/proc/{first.number}/status").read_text())
@@ -150,7 +150,7 @@ def test_loader_processes_read_the_same(recipe: Path, forks: Forks, finished: Pa
 
 
 def test_batches_bring_the_states_that_bert_gives(parts: Parts, tmp_path: Path) -> None:
-    """Whatever captions meet in a batch; padded places are zero."""
+    """Padded positions are zero."""
     batch = collate_pairs(parts.cached(tmp_path).pairs, [3, 50, 7, 119, 20]).texts
     assert batch.states is not None
     with torch.no_grad():
@@ -167,9 +167,9 @@ def test_the_data_without_states_are_left_alone(parts: Parts, tmp_path: Path) ->
 
 def test_another_start_computes_nothing(parts: Parts, tmp_path: Path) -> None:
     parts.cached(tmp_path)
-    assert len(parts.said) == 2
+    assert len(parts.messages) == 2
     parts.cached(tmp_path)
-    assert len(parts.said) == 2
+    assert len(parts.messages) == 2
 
 
 def test_other_weights_have_other_states(parts: Parts, tmp_path: Path) -> None:
@@ -189,8 +189,8 @@ def test_a_damaged_file_is_computed_anew(parts: Parts, tmp_path: Path, damage: b
     assert {path: path.read_bytes() for path in (tmp_path / "cache").iterdir()} == files
 
 
-def test_a_file_with_any_damage_is_whole_or_none(tmp_path: Path) -> None:
-    """A header is a Python expression to numpy, and can be wrong in many ways."""
+def test_a_damaged_file_is_complete_or_refused(tmp_path: Path) -> None:
+    """numpy reads a header as a Python expression, which can be wrong in many ways."""
     table = TokenTable.encode(["a", "b c"], lambda text: [5] * len(text))
     np.save(tmp_path / "whole.npy", np.zeros((4, 3), np.float32))
     whole, found = (tmp_path / "whole.npy").read_bytes(), set()
@@ -208,8 +208,8 @@ def test_the_files_are_plain_arrays(parts: Parts, tmp_path: Path) -> None:
     assert shapes == {(len(table.ids), 8) for table in (parts.data.pairs.tokens, parts.data.dev.tokens)}
 
 
-def test_a_disk_without_room_is_refused_with_the_arithmetic(tmp_path: Path) -> None:
+def test_a_disk_without_enough_space_is_refused(tmp_path: Path) -> None:
     """10^12 tokens x 768 x 4 bytes = 3,072,000 GB."""
     with pytest.raises(RunError, match="needs 3,072,000.0 GB for 7 captions") as caught:
-        require_room(tmp_path, captions=7, tokens=10**12, width=768)
+        require_space(tmp_path, captions=7, tokens=10**12, width=768)
     assert "data.cache_words: false" in str(caught.value.hint)

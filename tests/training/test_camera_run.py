@@ -79,8 +79,8 @@ def test_captions_that_are_cut_are_counted(camera: Path, forks: Forks, tmp_path:
     scored = forks.run("eval", "run/last.ckpt", "--json", cwd=tmp_path)
     assert json.loads(scored.out)
     exported = forks.run("export-embeddings", "run/last.ckpt", "--out", "e.h5", cwd=tmp_path)
-    for told in (scored.err, exported.err):
-        assert "run/last.ckpt: 100 of 100 captions of split test are longer than 5 tokens and were cut" in told
+    for messages in (scored.err, exported.err):
+        assert "run/last.ckpt: 100 of 100 captions of split test are longer than 5 tokens and were cut" in messages
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,8 @@ def overwriting(step: int, value: str) -> str:
 def test_weights_that_are_not_finite_are_not_saved(world: World, forks: Forks, tmp_path: Path, option: str) -> None:
     """A step may end in such weights while its own loss was fine."""
     done = forks.run("train", world.recipe, "--set", option, cwd=tmp_path, before=overwriting(1, "float('inf')"))
-    told = "image." if "save" in option else "vectors of the split dev"
-    done.must_refuse(f"error: step 1: not finite: {told}", "nothing was saved yet", code=1)
+    what = "image." if "save" in option else "vectors of the split dev"
+    done.must_refuse(f"error: step 1: not finite: {what}", "nothing was saved yet", code=1)
     assert not list((tmp_path / "run").glob("*.ckpt"))
 
 

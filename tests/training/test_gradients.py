@@ -62,7 +62,7 @@ def test_without_batch_statistics_chunks_change_nothing(host: str, size: int) ->
 
 @HOSTS
 @CHUNK
-def test_the_gradient_is_that_of_the_loss_over_chunks_normalised_apart(host: str, size: int) -> None:
+def test_the_gradient_is_that_of_the_loss_over_separately_normalised_chunks(host: str, size: int) -> None:
     """With dropout in CAMERA: the second pass draws what the first one drew. Running values move once a chunk."""
     plain, chunked = (build(host, normalise=True) for _ in range(2))
     pairs = batch()
@@ -73,18 +73,18 @@ def test_the_gradient_is_that_of_the_loss_over_chunks_normalised_apart(host: str
     encoded = [gradients._encode(plain.model, pairs.rows(rows)) for rows in spans]
     whole, own = (
         {name: torch.cat([part.read([name])[name] for part in encoded]) for name in names}
-        for names in (plain.objective.reads_among_pairs, plain.objective.reads_of_each_pair)
+        for names in (plain.objective.batch_reads, plain.objective.per_pair_reads)
     )
-    terms = plain.objective.among_pairs(whole, warmup=False)
-    terms |= plain.objective.of_each_pair(own, pairs=11, warmup=False)
+    terms = plain.objective.batch_terms(whole, warmup=False)
+    terms |= plain.objective.per_pair_terms(own, pairs=11, warmup=False)
     plain.objective.with_total(terms)["total"].backward()
     assert_same_gradients(chunked, plain)
     for (name, mine), theirs in zip(chunked.model.named_buffers(), plain.model.buffers(), strict=True):
         assert torch.allclose(mine, theirs, rtol=1e-12, atol=1e-14), name
 
 
-def test_a_new_term_gets_what_it_reads_at_once_and_in_chunks() -> None:
-    """It is named in no other list. The first one needs the whole batch."""
+def test_a_new_term_gets_the_tensors_it_reads_at_once_and_in_chunks() -> None:
+    """No other list names it. One needs the whole batch, one is per pair."""
     whole, chunked = (with_new_terms(build(VSRN, normalise=False)) for _ in range(2))
     terms, found = take(whole, None), take(chunked, 3)
     encoded = gradients._encode(build(VSRN, normalise=False).model, batch())

@@ -8,7 +8,7 @@ from signal import SIGINT, SIGKILL, SIGTERM
 
 import pytest
 from support.instants import before_naming, before_validation, in_step
-from support.processes import PATIENCE, Forks, at_call, cold, until
+from support.processes import TIMEOUT, Forks, at_call, cold, until
 from support.world import World, differences, metrics_of, opened, outcome
 
 STOPS = pytest.mark.parametrize(("which", "code"), [(SIGINT, 130), (SIGTERM, 143)])
@@ -86,6 +86,6 @@ def test_ctrl_c_while_the_program_is_loaded(world: World, tmp_path: Path) -> Non
     process = cold("train", world.recipe, cwd=tmp_path)
     until(lambda: "libtorch_cpu" in Path(f"/proc/{process.pid}/maps").read_text())
     process.send_signal(SIGINT)
-    out, err = process.communicate(timeout=PATIENCE)
+    out, err = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, out, err) == (130, "", "interrupted\n")
     assert not (tmp_path / "run").exists()

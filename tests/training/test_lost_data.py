@@ -17,8 +17,8 @@ from selfalign_cli.data.features.file import FeatureFile
 DURING = 8  # steps; the newest checkpoint is that of step 6 when step 8 fails, that of step 8 when a later one does
 
 
-SPOIL = """
-def spoil(path, start):
+OVERWRITE = """
+def overwrite(path, start):
     import os
     before = os.stat(path)
     file = os.open(path, os.O_WRONLY)
@@ -31,14 +31,14 @@ def spoil(path, start):
 
 @pytest.fixture
 def own(world: World, tmp_path: Path) -> World:
-    """A recipe with a feature file of its own, which may be spoilt."""
+    """A recipe with a feature file of its own, which a test may damage."""
     shutil.copy(world.features, tmp_path / "own.h5")
     changed_recipe(world, tmp_path / "tiny.yaml", data={"features": str(tmp_path / "own.h5")})
     return World(tmp_path)
 
 
 def must_go_on_to(unbroken: Path, own: World, forks: Forks) -> None:
-    """With its data back, the run ends as if nothing had been."""
+    """With its data restored, the run resumes to the same end."""
     done = forks.run("train", own.recipe, "--resume", cwd=own.folder)
     assert done.code == 0, done.err
     assert metrics_of(own.folder / "run") == metrics_of(unbroken)
@@ -56,10 +56,13 @@ def must_stop(done: Done, run: Path, *words: str) -> None:
 def test_features_that_are_cut_short_while_they_are_read(
     world: World, own: World, forks: Forks, unbroken: Path, workers: int, left: int
 ) -> None:
-    """A loader is a thread; what it meets reaches the user in the same words."""
+    """Errors of a reader thread reach the user in the same words."""
     features = own.folder / "own.h5"
     done = forks.run(
-        *("train", own.recipe, "--set", f"data.workers={workers}"),
+        "train",
+        own.recipe,
+        "--set",
+        f"data.workers={workers}",
         cwd=own.folder,
         before=code_in_step(DURING, f"os.truncate({str(features)!r}, {left})"),
     )
@@ -72,8 +75,8 @@ def test_nan_that_slipped_through(own: World, forks: Forks, unbroken: Path, worl
     """A disk gives back other bytes than were written: size, place and time of the file stay as they were."""
     features = own.folder / "own.h5"
     start = FeatureFile(features)._regions.extent.offset
-    spoiling = f"spoil({str(features)!r}, {start})"
-    done = forks.run("train", own.recipe, cwd=own.folder, before=SPOIL + code_in_step(DURING, spoiling))
+    overwriting = f"overwrite({str(features)!r}, {start})"
+    done = forks.run("train", own.recipe, cwd=own.folder, before=OVERWRITE + code_in_step(DURING, overwriting))
     must_stop(done, own.folder / "run", f"error: {features}: picture ", "holds NaN or infinite features")
     shutil.copy(world.features, features)
     must_go_on_to(unbroken, own, forks)
@@ -93,7 +96,8 @@ def test_features_that_are_deleted_while_they_are_read(own: World, forks: Forks,
 def test_features_that_vanish_before_they_are_read(own: World, forks: Forks) -> None:
     features = own.folder / "own.h5"
     done = forks.run(
-        *("train", own.recipe),
+        "train",
+        own.recipe,
         cwd=own.folder,
         before=code_at_call("selfalign_cli.training.train.start_or_resume", 1, f"os.unlink({str(features)!r})"),
     )
@@ -117,7 +121,7 @@ os.preadv = preadv
 
 
 def test_a_checkpoint_that_vanished_is_not_missed_by_the_run(own: World, forks: Forks, unbroken: Path) -> None:
-    """Somebody tidies up the run folder; the run writes its checkpoints again."""
+    """Another program deletes last.ckpt; the run writes it again."""
     removing = code_in_step(DURING, "os.unlink('run/last.ckpt')")
     done = forks.run("train", own.recipe, cwd=own.folder, before=removing)
     assert done.code == 0, done.err

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.instants import code_in_step, in_step
 from support.processes import Done, Forks, until
-from support.torchrun import finish, run, start, told
+from support.torchrun import finish, messages, run, start
 from support.world import World, differences, lines_of, opened, outcome
 
 
@@ -34,7 +34,7 @@ def unbroken_pair(world: World, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def test_a_lost_process_is_replaced_and_the_run_goes_on(
     world: World, unbroken_pair: Path, tmp_path: Path, number: int
 ) -> None:
-    """`--max-restarts`: from last.ckpt, without a word from anybody, to the same bits."""
+    """`--max-restarts`: from last.ckpt, without an error message, to the same bits."""
     done = run("train", world.recipe, "--device", "cpu", cwd=tmp_path, before=lost(number, 6), restarts=1)
     assert done.code == 0, done.err
     assert "resuming after step 4" in done.err
@@ -44,7 +44,7 @@ def test_a_lost_process_is_replaced_and_the_run_goes_on(
 def test_a_lost_process_ends_all_with_one_message(world: World, forks: Forks, tmp_path: Path) -> None:
     done = run("train", world.recipe, "--device", "cpu", cwd=tmp_path, before=lost(1, 6))
     assert done.code == 1
-    assert [line.split(" ")[0] for line in told(done)] == ["error:", "hint:"]
+    assert [line.split(" ")[0] for line in messages(done)] == ["error:", "hint:"]
     assert "another process of this run has ended" in done.err
     assert opened(tmp_path / "run/last.ckpt")["step"] == 4
     resumed = forks.run("train", world.recipe, "--resume", "--device", "cpu", cwd=tmp_path)
@@ -52,13 +52,13 @@ def test_a_lost_process_ends_all_with_one_message(world: World, forks: Forks, tm
 
 
 def one_message(done: Done, *words: str) -> None:
-    assert done.code == 1  # torchrun's, whatever the processes say
-    assert [line.split(" ")[0] for line in told(done)] in (["error:"], ["error:", "hint:"])
+    assert done.code == 1  # torchrun's, for any exit code of the processes
+    assert [line.split(" ")[0] for line in messages(done)] in (["error:"], ["error:", "hint:"])
     assert not [word for word in words if word not in done.err], done.err
     assert done.err.count("Traceback") == 1, done.err  # torchrun's
 
 
-def test_a_fault_that_all_find_is_told_once(world: World, tmp_path: Path) -> None:
+def test_a_fault_that_all_find_is_reported_once(world: World, tmp_path: Path) -> None:
     one_message(run("train", world.recipe, "--set", "data.features=no.h5", cwd=tmp_path), "no feature file no.h5")
 
 
@@ -68,7 +68,7 @@ def test_a_batch_without_a_pair_for_everybody(world: World, tmp_path: Path) -> N
     assert not (tmp_path / "run").exists()
 
 
-def test_a_loss_that_is_not_finite_is_told_once(world: World, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_is_reported_once(world: World, tmp_path: Path) -> None:
     done = run("train", world.recipe, "--set", "optim.learning_rate=1.0e+30", cwd=tmp_path)
     one_message(done, "not finite")
 
@@ -84,7 +84,7 @@ def test_a_signal_to_torchrun_loses_nothing(
     process.send_signal(which)
     done = finish(process)
     assert done.code != 0
-    assert len([line for line in told(done) if line.startswith("error: stopped by SIG")]) == 1, done.err
+    assert len([line for line in messages(done) if line.startswith("error: stopped by SIG")]) == 1, done.err
     assert 2 <= opened(tmp_path / "run/last.ckpt")["step"] < 12
     resumed = run("train", world.recipe, "--resume", "--device", "cpu", cwd=tmp_path)
     assert resumed.code == 0, resumed.err

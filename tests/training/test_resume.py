@@ -8,7 +8,7 @@ from signal import SIGKILL
 
 import pytest
 from support.instants import after_naming, after_step, before_naming, in_step, in_validation
-from support.processes import PATIENCE, Done, Forks, cold, until
+from support.processes import TIMEOUT, Done, Forks, cold, until
 from support.world import STEPS, World, differences, lines_of, metrics_of, opened, outcome
 
 # The run saves after steps 2, 4 (with a validation, the first best), 6, 8, 10 and 12.
@@ -56,7 +56,7 @@ def test_killed_and_resumed(world: World, forks: Forks, unbroken: Path, tmp_path
 def test_killed_and_resumed_while_threads_read_ahead(
     world: World, forks: Forks, unbroken: Path, tmp_path: Path, instant: str
 ) -> None:
-    """Batches that were read and not used are read again; nobody draws from the random numbers of dropout."""
+    """Batches that were read and not used are read again; the threads draw no random numbers of dropout."""
     command = "train", world.recipe, "--set", "data.workers=2"
     assert forks.run(*command, cwd=tmp_path, before=INSTANTS[instant][0]).code == -SIGKILL
     resumed = resume(world, forks, tmp_path, "--set", "data.workers=2")
@@ -96,12 +96,12 @@ resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def test_killed_from_outside(world: World, forks: Forks, unbroken: Path, tmp_path: Path) -> None:
-    """The command as a user starts it, killed by somebody else whenever its log has three lines."""
+    """The command as a user starts it, killed by another process when its log has three lines."""
     process = cold("train", world.recipe, cwd=tmp_path)
     log = tmp_path / "run/metrics.jsonl"
     until(lambda: log.exists() and log.read_bytes().count(b"\n") >= 3)
     process.kill()
-    process.communicate(timeout=PATIENCE)
+    process.communicate(timeout=TIMEOUT)
     resumed = resume(world, forks, tmp_path)
     assert resumed.code == 0, resumed.err
     must_equal(unbroken, tmp_path / "run")
@@ -135,7 +135,7 @@ def test_a_complete_run_says_so_and_stays_as_it_is(world: World, forks: Forks, t
     must_equal(unbroken, tmp_path / "run")
 
 
-def test_nothing_to_resume_is_said(world: World, forks: Forks, unbroken: Path, tmp_path: Path) -> None:
+def test_a_resume_without_a_checkpoint_is_reported(world: World, forks: Forks, unbroken: Path, tmp_path: Path) -> None:
     done = resume(world, forks, tmp_path)
     assert done.code == 0
     assert "there is no run/last.ckpt to resume: starting at the first step" in done.err
@@ -143,7 +143,7 @@ def test_nothing_to_resume_is_said(world: World, forks: Forks, unbroken: Path, t
 
 
 def test_a_run_folder_has_one_process(world: World, forks: Forks, unbroken: Path, tmp_path: Path) -> None:
-    """While one trains (here it stands still), a second one keeps its hands off."""
+    """While one trains (here it is stopped), a second one is refused."""
     first = forks.start("train", world.recipe, cwd=tmp_path, before=in_step(4, signal.SIGSTOP))
     until(lambda: "T (stopped)" in Path(f"/proc/{first.number}/status").read_text())
     resume(world, forks, tmp_path).must_refuse("another process is training in run", code=1)

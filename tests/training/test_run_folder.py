@@ -43,7 +43,11 @@ def test_the_environment_names_versions_and_hashes(world: World, unbroken: Path)
 
 def test_nothing_half_written_is_left(unbroken: Path) -> None:
     assert sorted(path.name for path in unbroken.iterdir()) == [
-        *("best.ckpt", "environment.json", "last.ckpt", "metrics.jsonl", "recipe.yaml")
+        "best.ckpt",
+        "environment.json",
+        "last.ckpt",
+        "metrics.jsonl",
+        "recipe.yaml",
     ]
 
 

@@ -2,9 +2,8 @@
 
 Half of the pictures of every split are in groups of two or three. The scenes of a group have the same colours, the
 same shapes, the same sizes and the same background, so a bag of words cannot distinguish them: either one attribute is
-assigned differently (a red star and a blue ring, a blue star and a red ring), or the positions of the same
-objects are turned by 180 degrees. No bag of attributes is used by two groups, so no scene, nor a look-alike, is in
-two splits.
+assigned differently (a red star and a blue ring, a blue star and a red ring), or the positions of the same objects are
+turned by 180 degrees. No bag of attributes is used by two groups, so no scene, nor a look-alike, is in two splits.
 """
 
 from __future__ import annotations
