@@ -102,12 +102,21 @@ def test_every_section_of_a_recipe_is_described():
     assert rows == list(Recipe.model_fields)
 
 
+SCOPES = {
+    "words": "hosts with a vocabulary of words only",
+    "pieces": "hosts over BERT only",
+    "captioning": "hosts with a caption generator only",
+}
+
+
 def compat_table() -> str:
     """The table of presets, as the page holds it."""
     lines = ["| | key | corrected | published | what the published programs do |", "|---|---|---|---|---|"]
     for row in PRESET_KEYS:
         values = ["null" if value is None else str(value).lower() for value in (row.corrected, row.published)]
-        only = f" ({row.hosts[0]} only)" if len(row.hosts) == 1 else ""
+        of_one_host = f"{row.hosts[0]} only" if len(row.hosts) == 1 else ""
+        scope = SCOPES.get(row.applies_to, of_one_host)
+        only = f" ({scope})" if scope else ""
         lines.append(f"| {row.row} | `{row.path}` | {values[0]} | {values[1]} | {row.sentence}{only} |")
     return "\n".join(lines)
 

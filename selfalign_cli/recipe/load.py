@@ -13,6 +13,7 @@ from selfalign_cli.errors import RecipeError
 from selfalign_cli.recipe.compat import PRESETS, Preset, fill_preset
 from selfalign_cli.recipe.disagreements import disagreements
 from selfalign_cli.recipe.schema import Recipe
+from selfalign_cli.recipe.shipped import shipped_recipes
 from selfalign_cli.recipe.wording import closest, explain, key_path, likeliest_host, shown
 from selfalign_cli.recipe.yaml12 import Fault, read_yaml, readable, write_yaml
 
@@ -118,6 +119,8 @@ def _unreadable(path: Path, error: OSError | ValueError) -> RecipeError:
         there = {file.name: file for folder in (Path("recipes"), path.parent) for file in folder.glob("*.y*ml")}
         near = closest(path.name, sorted(there))
         hint = f"did you mean {there[near[0]]}?" if near else "selfalign recipes lists the shipped ones"
+        if not near and path.stem in shipped_recipes():  # an installed package has no folder of recipes at hand
+            hint = f"selfalign recipes {path.stem} --out {path.stem}.yaml writes the shipped one"
         return RecipeError(f"recipe {path} does not exist", hint)
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return RecipeError(f"recipe {path} cannot be read: {reason}")

@@ -46,7 +46,7 @@ def explain(error: ErrorDetails) -> str:
     if kind == "missing":
         return "required key is missing"
     if kind == "union_tag_not_found":
-        return f"required key is missing ({' or '.join(HOSTS)})"
+        return f"required key is missing ({listed(list(HOSTS))})"
     if kind == "extra_forbidden":
         return f"unknown key{_elsewhere(path, str(error['loc'][1]) if path[0] == 'model' else None)}"
     if kind in ("union_tag_invalid", "literal_error"):
@@ -106,9 +106,13 @@ def _advice(kind: str, found: object) -> str:
     return ""
 
 
+def listed(names: list[str], word: str = "or") -> str:
+    """Names in a sentence: `a`, `a or b`, `a, b or c`."""
+    return f"{', '.join(names[:-1])} {word} {names[-1]}" if len(names) > 1 else names[0]
+
+
 def _not_an_option(found: object, options: list[str]) -> str:
-    listed = f"{', '.join(options[:-1])} or {options[-1]}" if len(options) > 1 else options[0]
-    return f"expected {listed}, got {shown(found)}{did_you_mean(found, options)}"
+    return f"expected {listed(options)}, got {shown(found)}{did_you_mean(found, options)}"
 
 
 def closest(word: str, known: Iterable[str]) -> list[str]:
@@ -164,7 +168,7 @@ def _elsewhere(path: tuple[str, ...], host: str | None) -> str:
     here = list(HOSTS[host].section.model_fields) if host in HOSTS else known.get(tuple(section), [])
     others = [other for other, row in HOSTS.items() if other != host and key in row.section.model_fields]
     if host in HOSTS and len(path) == 2 and others:
-        return f" ({others[0]} has it, {host} has not)"
+        return f" ({listed(others, 'and')} {'has' if len(others) == 1 else 'have'} it, {host} has not)"
     if advice := did_you_mean(key, here):
         return advice
     elsewhere = [".".join((*other, key)) for other, keys in known.items() if key in keys and other != tuple(section)]

@@ -23,7 +23,8 @@ from selfalign_cli.data.features.file import FeatureFile
 from selfalign_cli.data.pairs import collate_images
 from selfalign_cli.encodings import ImageBatch, RetrievalVectors
 from selfalign_cli.errors import CheckpointError, DataError, RecipeError
-from selfalign_cli.recipe.load import load_recipe, parse_recipe, recipe_hash
+from selfalign_cli.recipe.hashes import recipe_hash
+from selfalign_cli.recipe.load import load_recipe, parse_recipe
 from selfalign_cli.scoring.embed import EncodingOptions
 from selfalign_cli.scoring.embeddings import EmbeddingFile, read_embeddings
 from selfalign_cli.scoring.export import export_embeddings

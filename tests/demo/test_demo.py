@@ -253,7 +253,7 @@ def test_seeds_are_paired():
     assert (found.contrast.arm, found.mean, found.sd) == (SELFALIGN, 20.0, 10.0)
     assert (found.low, found.high) == pytest.approx((-4.84, 44.84), abs=0.01)
     assert found.cell == "+20.0 [-4.8, +44.8]"
-    assert result.rows()[0][7] == "200.0 ±100.0"
+    assert result.rows()[0][HEADER.index("rsum")] == "200.0 ±100.0"
 
 
 def test_one_seed_has_no_interval_and_says_so():

@@ -220,7 +220,7 @@ def test_golden_second_model_and_ensemble(case: Case, imported, features: Path) 
 def test_golden_corrected_scores_do_not_depend_on_the_batch(case: Case, imported, features: Path) -> None:
     """scores differ by rounding, which is less than it takes to change a rank; so ranks are equal"""
     one, many = (
-        score_files([imported(case.file)], EncodingOptions(None, features, size, "corrected")).report
+        score_files([imported(case.file)], EncodingOptions(None, features, size, "corrected"))
         for size in (1, usual_batch(case))
     )
     scores, others = (similarity(found.names.images, found.names.captions) for found in (one, many))

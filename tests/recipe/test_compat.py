@@ -8,7 +8,9 @@ from support.toy_host import toy_host_known
 from selfalign_cli.errors import RecipeError
 from selfalign_cli.recipe.compat import PRESET_KEYS, PRESETS, compat_label, rows_of
 from selfalign_cli.recipe.hashes import recipe_hash
+from selfalign_cli.recipe.hosts import HOSTS
 from selfalign_cli.recipe.load import parse_recipe, with_compat
+from selfalign_cli.recipe.wording import listed
 
 BASE = {
     "vsrn": "run: {dir: r}\ndata: {features: f, vocab: v}\nmodel: {name: vsrn}\nloss: {captioning: {}}\n",
@@ -96,7 +98,7 @@ def test_rows_of_the_other_model_are_left_out():
 def test_a_host_that_left_the_table_is_unknown():
     with toy_host_known():
         assert recipe_of("vsrn").model.name == "vsrn"
-    with pytest.raises(RecipeError, match="model.name=toy: expected vsrn or camera, got 'toy'"):
+    with pytest.raises(RecipeError, match=f"model.name=toy: expected {listed(list(HOSTS))}, got 'toy'"):
         recipe_of("vsrn", "model.name=toy")
 
 

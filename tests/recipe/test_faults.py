@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from selfalign_cli.errors import RecipeError
+from selfalign_cli.recipe.hosts import HOSTS
 from selfalign_cli.recipe.load import load_recipe, parse_recipe, recipe_from_dict
+from selfalign_cli.recipe.wording import listed
+
+EITHER = listed(list(HOSTS))
 
 VSRN = {"run": "{dir: r}", "data": "{features: f.h5, vocab: v.json}", "model": "{name: vsrn}"}
 CACHED = {"data": "{features: f, max_words: 32, cache_words: true}"}
@@ -113,9 +117,9 @@ def test_the_example_of_the_style_guide():
         ),
         ("validation", "{select_by: [rsum]}", "validation.select_by: expected rsum or r1+r5, got a list"),
         ("compat", "publishd", "compat: expected corrected or published, got 'publishd' (did you mean 'published'?)"),
-        ("model", "{name: vsrnx}", "model.name: expected vsrn or camera, got 'vsrnx' (did you mean 'vsrn'?)"),
-        ("model", "{name: [vsrn]}", "model.name: expected vsrn or camera, got a list"),
-        ("model", "{embed_dim: 8}", "model.name: required key is missing (vsrn or camera)"),
+        ("model", "{name: vsrnx}", f"model.name: expected {EITHER}, got 'vsrnx' (did you mean 'vsrn'?)"),
+        ("model", "{name: [vsrn]}", f"model.name: expected {EITHER}, got a list"),
+        ("model", "{embed_dim: 8}", f"model.name: required key is missing ({EITHER})"),
         ("model", "vsrn", "model: expected a section of keys, got text 'vsrn'"),
         ("model", "{name: vsrn, heads: 4}", "model.heads: unknown key (camera has it, vsrn has not)"),
         ("model", "{name: vsrn, embed_dims: 4}", "model.embed_dims: unknown key (did you mean 'embed_dim'?)"),
@@ -215,7 +219,7 @@ def test_a_disagreement_with_a_faulty_key_is_not_reported():
 
 def test_a_misspelt_model_name_does_not_hide_the_faults_behind_it():
     assert faults(text_of(model="{name: camra, bert: b, heads: x}")) == [
-        "model.name: expected vsrn or camera, got 'camra' (did you mean 'camera'?)",
+        f"model.name: expected {EITHER}, got 'camra' (did you mean 'camera'?)",
         "model.heads: expected a whole number, got text 'x'",
     ]
 
@@ -224,7 +228,7 @@ def test_missing_sections_are_named_by_their_required_keys():
     assert faults("compat: corrected") == [
         "run.dir: required key is missing",
         "data.features: required key is missing",
-        "model.name: required key is missing (vsrn or camera)",
+        f"model.name: required key is missing ({EITHER})",
     ]
 
 
@@ -267,6 +271,14 @@ def test_a_missing_file_like_no_other_names_the_list(tmp_path, monkeypatch):
     with pytest.raises(RecipeError, match="does not exist") as caught:
         load_recipe("zzz.yaml")
     assert caught.value.hint == "selfalign recipes lists the shipped ones"
+
+
+@pytest.mark.parametrize("name", ["vsrn_f30k", "recipes/vsrn_f30k.yaml"])
+def test_a_shipped_recipe_that_is_not_here_can_be_written_here(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError, match="does not exist") as caught:
+        load_recipe(name)
+    assert caught.value.hint == "selfalign recipes vsrn_f30k --out vsrn_f30k.yaml writes the shipped one"
 
 
 @pytest.mark.parametrize(

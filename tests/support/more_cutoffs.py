@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -18,10 +19,10 @@ SOURCE = Path(__file__).parents[2] / "selfalign_cli/metrics/cutoffs.py"
 def change_the_cutoffs() -> None:
     """Replace the module by a changed copy, before anything imports it."""
     source = SOURCE.read_text(encoding="utf-8")
-    line = "\nCUTOFFS = (1, 5, 10)\n"
-    assert source.count(line) == 1
+    changed, count = re.subn(r"(?m)^(CUTOFFS = \(.*)\)$", r"\1, 50)", source)
+    assert count == 1
     module = ModuleType(NAME)
-    exec(compile(source.replace(line, "\nCUTOFFS = (1, 5, 10, 50)\n"), SOURCE, "exec"), module.__dict__)
+    exec(compile(changed, SOURCE, "exec"), module.__dict__)
     sys.modules[NAME] = module
 
 
