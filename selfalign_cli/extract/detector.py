@@ -57,7 +57,9 @@ class TransformersDetector:
             from transformers import AutoImageProcessor
 
             try:
-                self.processor: Any = AutoImageProcessor.from_pretrained(str(place.folder), local_files_only=True)
+                self.processor: Any = AutoImageProcessor.from_pretrained(
+                    str(place.folder), local_files_only=True, trust_remote_code=False
+                )
             except Exception as fault:  # whatever its configuration makes it do
                 reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
                 raise CheckpointError(f"cannot load the preprocessing of {place.source}: {reason}") from fault
