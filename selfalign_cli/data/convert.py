@@ -95,7 +95,9 @@ def convert_to_feature_file(
     if not any(map(starts_as_hdf5, sources)):
         return work(progress)
     try:
-        return run_in_child(work, source=named(sources), progress=progress)
+        read = [*sources, *([] if captions is None else [captions])]
+        size = sum(path.stat().st_size for path in read if path.is_file())
+        return run_in_child(work, source=named(sources), size=size, progress=progress)
     except BaseException:
         remove_abandoned(out)
         raise

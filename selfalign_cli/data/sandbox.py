@@ -31,8 +31,10 @@ READING_SECONDS = 2
 BYTES_PER_SECOND = 10_000_000
 """What a reading of a file in one call may take: so long at least, and longer for large files; libraries are ten times
 as fast."""
-MEMORY = 8 * 1024**3
-"""Address space that the work may take beyond what this process has: a damaged size may ask for any amount."""
+MEMORY = 2 * 1024**3
+MEMORY_PER_BYTE = 8
+"""Address space that the work may take beyond what this process has, for itself and for each byte that it reads: a
+damaged size may claim any amount."""
 KILL_SECONDS = 5.0
 """How long to wait for a killed child; one that waits for a disk that is gone cannot end."""
 STATM = Path("/proc/self/statm")
@@ -51,7 +53,12 @@ class ChildDied(Exception):
 
 
 def run_in_child(
-    work: Callable[[Progress], Result], *, source: str, progress: Progress = no_progress, seconds: int = CALL_SECONDS
+    work: Callable[[Progress], Result],
+    *,
+    source: str,
+    size: int,
+    progress: Progress = no_progress,
+    seconds: int = CALL_SECONDS,
 ) -> Result:
     """Run work in a child process that shares nothing with this one but the disk.
 
@@ -60,6 +67,7 @@ def run_in_child(
     Args:
         work: is given what shows its progress; its result is pickled.
         source: what is read, for the message.
+        size: bytes that are read.
         progress: shows here how far the child is.
         seconds: processor time that a library may take for one call.
 
@@ -69,7 +77,7 @@ def run_in_child(
         RuntimeError: it raised something else, a bug; with the child's traceback.
     """
     try:
-        return _run(work, progress, seconds)
+        return _run(work, progress, seconds, size)
     except ChildDied as fault:
         raise DataError(f"{source} is so damaged that the library which reads it {fault}", "fetch it again") from fault
 
@@ -90,16 +98,16 @@ def completes_in_child(work: Callable[[], object], *, size: int) -> bool:
             work()
 
     try:
-        _run(read, no_progress, READING_SECONDS + size // BYTES_PER_SECOND)
+        _run(read, no_progress, READING_SECONDS + size // BYTES_PER_SECOND, size)
     except ChildDied:
         return False
     return True
 
 
-def _run(work: Callable[[Progress], Result], progress: Progress, seconds: int) -> Result:
+def _run(work: Callable[[Progress], Result], progress: Progress, seconds: int, size: int) -> Result:
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(ours, theirs, work, seconds, os.getpid()), daemon=True)
+    process = context.Process(target=_child, args=(ours, theirs, work, seconds, size, os.getpid()), daemon=True)
     with warnings.catch_warnings():
         # The child touches nothing that another thread may hold: it reads and writes files of its own.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -145,7 +153,7 @@ def _receive(pipe: Connection) -> tuple[str, Any]:
 
 
 def _child(
-    ours: Connection, theirs: Connection, work: Callable[[Progress], object], seconds: int, parent: int
+    ours: Connection, theirs: Connection, work: Callable[[Progress], object], seconds: int, size: int, parent: int
 ) -> None:
     """All that the child does: send ("start", description and total), ("advance", count), and a result or an error."""
     ours.close()  # so that a parent that is gone is noticed
@@ -158,7 +166,7 @@ def _child(
     try:
         _depend_on(parent)
         _silence()
-        _limit_memory()
+        _limit_memory(MEMORY + MEMORY_PER_BYTE * size)
         _limit_calls(seconds)
         answer: tuple[str, object] = ("result", work(progress))
     except Exception as fault:
@@ -194,10 +202,10 @@ def _silence() -> None:
     _lower(resource.RLIMIT_CORE, 0)
 
 
-def _limit_memory() -> None:
-    with suppress(OSError):  # only Linux tells how much is taken
-        taken = int(STATM.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-        _lower(resource.RLIMIT_AS, taken + MEMORY)
+def _limit_memory(more: int) -> None:
+    with suppress(OSError):  # only Linux has the file
+        used = int(STATM.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+        _lower(resource.RLIMIT_AS, used + more)
 
 
 def _lower(limit: int, value: int) -> None:

@@ -52,7 +52,7 @@ def loop(*_: object) -> None:
 
 
 def test_a_result_comes_over_whole():
-    features = run_in_child(lambda progress: np.full((3, 2), 1.5, np.float16), source="a.h5")
+    features = run_in_child(lambda progress: np.full((3, 2), 1.5, np.float16), source="a.h5", size=0)
     assert (features.dtype, features.tolist()) == (np.float16, [[1.5, 1.5]] * 3)
 
 
@@ -70,7 +70,7 @@ def test_progress_is_shown_here():
             advance(1)
             advance(2)
 
-    run_in_child(work, source="a.h5", progress=progress)
+    run_in_child(work, source="a.h5", size=0, progress=progress)
     assert shown == [("pictures", 3, os.getpid()), 1, 2, "end"]
 
 
@@ -80,7 +80,7 @@ def test_progress_is_shown_here():
 )
 def test_a_crash_is_one_message(work: Callable[..., object], how: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DataError, match=rf"a.h5 is so damaged that the library which reads it failed \({how}\)"):
-        run_in_child(work, source="a.h5")
+        run_in_child(work, source="a.h5", size=0)
     assert not completes_in_child(work, size=0)
     assert capfd.readouterr() == ("", "")
 
@@ -88,7 +88,7 @@ def test_a_crash_is_one_message(work: Callable[..., object], how: str, capfd: py
 def test_an_endless_loop_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "READING_SECONDS", 0)
     with pytest.raises(DataError, match="a.h5 is so damaged that the library which reads it runs in circles"):
-        run_in_child(loop, source="a.h5", seconds=0)
+        run_in_child(loop, source="a.h5", size=0, seconds=0)
     assert not completes_in_child(loop, size=0)
 
 
@@ -98,13 +98,18 @@ def test_many_short_calls_may_take_longer():
             pass
         return True
 
-    assert run_in_child(slow, source="a.h5", seconds=1)
+    assert run_in_child(slow, source="a.h5", size=0, seconds=1)
 
 
 def test_a_size_that_no_memory_holds_is_an_error_of_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "MEMORY", 2**30)
+    monkeypatch.setattr(sandbox, "MEMORY", 2**27)
+
+    def take(_: object) -> int:
+        return len(bytes(2**28))
+
     with pytest.raises(MemoryError):
-        run_in_child(lambda progress: len(bytes(2**31)), source="a.h5")
+        run_in_child(take, source="a.h5", size=0)
+    assert run_in_child(take, source="a.h5", size=2**28) == 2**28
 
 
 def test_the_child_does_not_outlive_its_parent(tmp_path: Path) -> None:
@@ -117,7 +122,7 @@ def test_the_child_does_not_outlive_its_parent(tmp_path: Path) -> None:
 
     parent = os.fork()
     if parent == 0:
-        run_in_child(settle, source="a.h5")
+        run_in_child(settle, source="a.h5", size=0)
         os._exit(0)
     until(mark.exists)
     os.kill(parent, signal.SIGKILL)
@@ -138,13 +143,13 @@ def has_ended(number: int) -> bool:
 )
 def test_errors_come_over_as_they_are(error: Exception) -> None:
     with pytest.raises(type(error)) as caught:
-        run_in_child(raising(error), source="a.h5")
+        run_in_child(raising(error), source="a.h5", size=0)
     assert (str(caught.value), getattr(caught.value, "hint", None)) == (str(error), getattr(error, "hint", None))
 
 
 def test_a_bug_stays_a_bug():
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
-        run_in_child(lambda progress: 1 / 0, source="a.h5")
+        run_in_child(lambda progress: 1 / 0, source="a.h5", size=0)
 
 
 @pytest.mark.parametrize("error", [ValueError("bad"), DataError("bad"), MemoryError(), OSError("no number")])
@@ -161,7 +166,7 @@ def test_nothing_is_changed_here():
 @pytest.mark.parametrize("work", [lambda progress: 1, raising(ValueError()), crash])
 def test_nothing_is_left_running(work: Callable[..., object]) -> None:
     try:
-        run_in_child(work, source="a.h5")
+        run_in_child(work, source="a.h5", size=0)
     except (RuntimeError, DataError):
         pass
     assert not multiprocessing.active_children()

@@ -57,7 +57,7 @@ class WordPieceTokenizer:
     @cached_property
     def content_hash(self) -> str:
         """SHA-256 (hex) over everything that decides the ids of a caption."""
-        return hashlib.sha256(tokenizer_to_text(self).encode()).hexdigest()
+        return hashlib.sha256(self.to_text().encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
         """Ids of a caption with its marks, however long."""
@@ -79,9 +79,14 @@ class WordPieceTokenizer:
         with blaming(f"the tokenizer cannot split {text!r:.80}", "take a whole tokenizer.json", catch=BARE):
             return self._tokenizer.encode(text, add_special_tokens=marks)
 
+    def to_text(self) -> str:
+        """The content of a `tokenizer.json`."""
+        text: str = self._tokenizer.to_str()
+        return text
+
     def to_dict(self) -> dict[str, Any]:
         """The form that a checkpoint keeps."""
-        return {"format": FORMAT, "version": VERSION, "tokenizer": tokenizer_to_text(self)}
+        return {"format": FORMAT, "version": VERSION, "tokenizer": self.to_text()}
 
     @classmethod
     def from_dict(cls, content: object) -> WordPieceTokenizer:
@@ -104,12 +109,6 @@ def _expect_one_id_each(tokenizer: Tokenizer) -> None:
         if number in pieces:
             raise DataError(f"the tokenizer has the id {number} for {pieces[number]!r} and for {piece!r}")
         pieces[number] = piece
-
-
-def tokenizer_to_text(tokenizer: WordPieceTokenizer) -> str:
-    """The tokenizer as the content of a `tokenizer.json`."""
-    text: str = tokenizer._tokenizer.to_str()
-    return text
 
 
 def tokenizer_from_text(text: str, *, source: str = "the tokenizer") -> WordPieceTokenizer:
@@ -213,7 +212,7 @@ def save_tokenizer(tokenizer: WordPieceTokenizer, folder: Path) -> None:
         DataError: the folder cannot be written to.
         RunError: the disk is full.
     """
-    text = tokenizer_to_text(tokenizer)
+    text = tokenizer.to_text()
     content = json.loads(text)
     ids: dict[str, int] = content["model"]["vocab"]
     normalizer = content["normalizer"]

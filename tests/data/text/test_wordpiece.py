@@ -21,7 +21,6 @@ from selfalign_cli.data.text.wordpiece import (
     load_tokenizer,
     save_tokenizer,
     tokenizer_from_text,
-    tokenizer_to_text,
 )
 from selfalign_cli.data.text.wordpiece_training import build_wordpieces, count_words, train_wordpieces
 from selfalign_cli.errors import DataError
@@ -134,13 +133,13 @@ def test_a_faulty_tokenizer_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_that_adds_no_marks_is_refused() -> None:
-    content = json.loads(tokenizer_to_text(bert_tokenizer(PIECES)))
+    content = json.loads(bert_tokenizer(PIECES).to_text())
     with pytest.raises(DataError, match="adds no marks"):
         tokenizer_from_text(json.dumps({**content, "post_processor": None}))
 
 
 def test_truncation_stored_in_a_folder_does_not_cut_captions() -> None:
-    content = json.loads(tokenizer_to_text(bert_tokenizer(PIECES)))
+    content = json.loads(bert_tokenizer(PIECES).to_text())
     truncation = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
     tokenizer = tokenizer_from_text(json.dumps({**content, "truncation": truncation}))
     assert len(tokenizer.encode("a a a a a")) == 7
