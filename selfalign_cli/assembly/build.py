@@ -33,7 +33,7 @@ def build_model(recipe: Recipe, *, feature_dim: int, vocab_size: int | None, ber
         bert: token encoder, for a host whose captions are BERT's word pieces.
     """
     assert vocab_size is not None or recipe.host.captions != "words"
-    options = dict(recipe.model)
+    options = {**dict(recipe.model), "embed_dim": recipe.embed_dim}
     del options["name"]
     token_encoder = None
     if isinstance(recipe.model, BertSection):
@@ -78,7 +78,7 @@ def _build_selfalign(recipe: Recipe) -> SelfAlign | None:
         return None
     (options,) = options_of(section, SelfAlign, elsewhere=("enabled",))
     return SelfAlign(
-        recipe.model.embed_dim,
+        recipe.embed_dim,
         **options,
         context_first=recipe.host.context_first,
         masked_means=recipe.padding.masked_means,

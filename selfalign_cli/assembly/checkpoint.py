@@ -22,7 +22,7 @@ from torch import Tensor
 from selfalign_cli import __version__
 from selfalign_cli.data.atomic import replacing
 from selfalign_cli.errors import CheckpointError, RecipeError, blaming
-from selfalign_cli.recipe.load import recipe_from_dict
+from selfalign_cli.recipe.load import recipe_from_dict, with_widths
 from selfalign_cli.recipe.schema import Recipe
 
 FORMAT = "selfalign-checkpoint"
@@ -111,7 +111,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             "was the checkpoint edited? copy or train it again",
         )
     try:
-        recipe = recipe_from_dict(content["recipe"], f"{path} (its recipe)")
+        recipe, _ = with_widths(recipe_from_dict(content["recipe"], f"{path} (its recipe)"), content["feature_dim"])
     except RecipeError as fault:
         raise CheckpointError(fault.message, "was the checkpoint edited, or written by a newer release?") from fault
     fields = {name: content[name] for name in KINDS}

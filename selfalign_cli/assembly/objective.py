@@ -55,7 +55,7 @@ def _selfalign_terms(recipe: Recipe) -> Iterator[Term]:
             "concept",
             weight=concept.weight,
             weight_key="loss.concept.weight",
-            function=ConceptAlignment(recipe.model.embed_dim, **options),
+            function=ConceptAlignment(recipe.embed_dim, **options),
             reads={
                 "regions": "images.host.concepts",
                 "region_mask": "images.host.mask",
@@ -112,6 +112,6 @@ def _host_terms(recipe: Recipe, vocab_size: int | None) -> Iterator[Term]:
                 "ids": "batch.texts.ids",
                 "mask": "batch.texts.mask",
             },
-            settings={"captioner": CaptionGenerator(recipe.model.embed_dim, vocab_size, **options)},
+            settings={"captioner": CaptionGenerator(recipe.embed_dim, vocab_size, **options)},
             per_pair=True,
         )

@@ -137,7 +137,7 @@ def inspect_checkpoint(path: Path) -> dict[str, Any]:
         "selfalign": recipe.selfalign.enabled,
         "compat": compat_label(recipe),
         "recipe_hash": recipe_hash(recipe),
-        "embed_dim": recipe.model.embed_dim,
+        "embed_dim": recipe.embed_dim,
         "feature_dim": checkpoint.feature_dim,
         "parameters": parameters,
         "captions_read_as": "word pieces" if recipe.host.captions == "pieces" else "words",

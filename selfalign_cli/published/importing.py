@@ -217,7 +217,7 @@ def _summary(published: PublishedCheckpoint, checkpoint: Checkpoint, language: _
         "model": recipe.host.title + (" with SelfAlign" if published.selfalign else ""),
         "trained": f"{published.epoch} epochs, {published.steps:,} steps",
         "best dev R@1 + R@5, both directions": selection,
-        "widths": f"regions {checkpoint.feature_dim:,}, embeddings {recipe.model.embed_dim:,}",
+        "widths": f"regions {checkpoint.feature_dim:,}, embeddings {recipe.embed_dim:,}",
         "captions": f"{len(language.captions):,} {kind}{reading}",
         "compat": recipe.compat,
     }

@@ -85,7 +85,7 @@ def _section_disagreements(recipe: Recipe) -> Iterator[Disagreement]:
     """Keys of the `model` section, for whichever hosts have them."""
     keys = dict(recipe.model)
     heads, views = keys.get("heads", 1), keys.get("views", 1)
-    if recipe.model.embed_dim % heads:
+    if recipe.model.embed_dim is not None and recipe.model.embed_dim % heads:
         message = f"expected a divisor of the {recipe.model.embed_dim} of model.embed_dim, got {heads}"
         yield Disagreement("model.heads", message, ("model.embed_dim",))
     if recipe.loss.ranking.similarity == "order" and views > 1:

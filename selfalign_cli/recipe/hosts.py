@@ -26,8 +26,10 @@ class HostSection(Section):
     """The `model` section of any host."""
 
     name: str
-    embed_dim: Positive = Field(
-        default=2048, description="Width D of region states, word states and retrieval vectors."
+    embed_dim: Positive | None = Field(
+        default=2048,
+        description="Width D of region states, word states and retrieval vectors; null: that of the features, "
+        "in steps of 64 and at most 512.",
     )
 
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from selfalign_cli.errors import RecipeError
 from selfalign_cli.recipe.compat import PRESETS, Preset, fill_preset
 from selfalign_cli.recipe.disagreements import disagreements
+from selfalign_cli.recipe.relative import fill_epochs, fill_widths
 from selfalign_cli.recipe.schema import Recipe
 from selfalign_cli.recipe.shipped import shipped_recipes
 from selfalign_cli.recipe.wording import closest, explain, key_path, likeliest_host, shown
@@ -109,6 +110,13 @@ def with_compat(recipe: Recipe, preset: Preset) -> Recipe:
     return _checked(tree, f"the recipe under compat: {preset}", [], {})
 
 
+def with_widths(recipe: Recipe, feature_dim: int) -> tuple[Recipe, list[str]]:
+    """Return a recipe whose widths are numbers, and a note about each that was left to features of this width."""
+    tree = recipe.model_dump()
+    notes = fill_widths(tree, feature_dim)
+    return _checked(tree, f"the recipe for features of width {feature_dim}", [], {}) if notes else recipe, notes
+
+
 def dump_recipe(recipe: Recipe) -> str:
     """Write a recipe as YAML that `parse_recipe` reads back to an equal recipe."""
     return write_yaml(recipe.model_dump())
@@ -168,7 +176,7 @@ def _checked(tree: dict[str, Any], source: str, faults: list[Fault], labels: dic
     stated = deepcopy(tree)
     recipe = None
     for _ in range(ROUNDS):
-        attempt = _with_preset(stated)
+        attempt = _filled_in(stated)
         try:
             recipe = Recipe.model_validate(attempt)
             break
@@ -189,12 +197,14 @@ def _checked(tree: dict[str, Any], source: str, faults: list[Fault], labels: dic
     return recipe
 
 
-def _with_preset(stated: dict[str, Any]) -> dict[str, Any]:
+def _filled_in(stated: dict[str, Any]) -> dict[str, Any]:
+    """A recipe as it was written, with its preset, and with whole epochs in place of fractions."""
     tree = deepcopy(stated)
     preset, model = tree.get("compat", "corrected"), tree["model"]
     host = model.get("name") if isinstance(model, dict) else None
     if preset in PRESETS:
         fill_preset(tree, preset, host if isinstance(host, str) else "")
+    fill_epochs(tree)
     return tree
 
 

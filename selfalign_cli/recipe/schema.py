@@ -17,7 +17,9 @@ from selfalign_cli.recipe.section import (
     ChunkSize,
     Count,
     Entropy,
+    Epochs,
     Factor,
+    FirstEpochs,
     Positive,
     Probability,
     Rate,
@@ -97,7 +99,10 @@ class RankingSection(Section):
     hardest_negative: bool = Field(
         default=True, description="Only the hardest negative counts; false sums all violations."
     )
-    warmup_epochs: Count = Field(default=0, description="First epochs on the mean violation instead of the hardest.")
+    warmup_epochs: FirstEpochs = Field(
+        default=0,
+        description="First epochs on the mean violation instead of the hardest; below 1: that fraction of all.",
+    )
     similarity: Literal["dot", "order"] = Field(
         default="dot", description="Inner product, or minus the order violation."
     )
@@ -119,8 +124,9 @@ class ConceptSection(Section):
     image_gradient: bool = Field(
         default=False, description="Let gradient reach the regions through the assignment (M8)."
     )
-    frozen_epochs: Count = Field(
-        default=0, description="First epochs in which prototypes keep their start values (M9)."
+    frozen_epochs: FirstEpochs = Field(
+        default=0,
+        description="First epochs in which prototypes keep their start values (M9); below 1: that fraction of all.",
     )
 
 
@@ -139,7 +145,9 @@ class CaptioningSection(Section):
     """The caption generator (VSRN, training only)."""
 
     weight: Weight = Field(default=1.0, description="Factor in the total.")
-    hidden_dim: Positive = Field(default=512, description="Width of generator states.")
+    hidden_dim: Positive | None = Field(
+        default=512, description="Width of generator states; null for model.embed_dim."
+    )
     word_dim: Positive = Field(default=300, description="Width of the generator's word table.")
     max_len: TokenCount = Field(default=60, description="Longest caption, in tokens with marks.")
     dropout: Probability = Field(default=0.2, description="Dropout on generator inputs.")
@@ -175,7 +183,9 @@ class OptimSection(Section):
         default=None, description="Step size of BERT when model.finetune is true; null for learning_rate."
     )
     epochs: Positive = Field(default=30, description="Passes over the training captions.")
-    decay_every: Positive = Field(default=10, description="Epochs between two decays.")
+    decay_every: Epochs = Field(
+        default=10, description="Epochs between two decays; below 1: that fraction of optim.epochs."
+    )
     decay_factor: Factor = Field(default=0.1, description="Factor of one decay.")
     grad_clip_norm: Weight = Field(default=2.0, description="Largest total gradient length; 0 switches clipping off.")
     chunk_size: ChunkSize | None = Field(
@@ -215,3 +225,10 @@ class Recipe(Section):
     def host(self) -> Host:
         """What the table says about the recipe's host."""
         return HOSTS[self.model.name]
+
+    @property
+    def embed_dim(self) -> int:
+        """Width D of a recipe whose widths are numbers, as all are once the features are known (`with_widths`)."""
+        if self.model.embed_dim is None:
+            raise TypeError("model.embed_dim is still left to the features")
+        return self.model.embed_dim

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from selfalign_cli.recipe.hosts import HOSTS, HostSection
+from selfalign_cli.recipe.relative import EPOCH_KEYS
 from selfalign_cli.recipe.schema import Recipe
 from selfalign_cli.recipe.yaml12 import read_yaml
 
@@ -62,7 +63,8 @@ def explain(error: ErrorDetails) -> str:
     if kind == "string_pattern_mismatch":
         return f"expected text without control characters, got {shown(found)}"
     if kind in EXPECTED:
-        return f"expected {EXPECTED[kind]}, got {_got(kind, found)}{_advice(kind, found)}"
+        or_fraction = " or a fraction of optim.epochs below 1" if ".".join(path) in EPOCH_KEYS else ""
+        return f"expected {EXPECTED[kind]}{or_fraction}, got {_got(kind, found)}{_advice(kind, found)}"
     return error["msg"]
 
 

@@ -131,16 +131,6 @@ def check_resumable(recipe: Recipe, last: Checkpoint, data_hash: str, text_hash:
         raise CheckpointError(
             "last.ckpt holds a model only, no training state to resume", "start a new run in another run.dir"
         )
-    notes = {
-        key: f"{key}: was {before!r}, now {now!r}"
-        for key, before, now in differences(last.recipe.model_dump(), recipe.model_dump())
-    }
-    changed = [f"  {text}" for key, text in notes.items() if key not in FREE_KEYS]
-    if changed:
-        raise RecipeError(
-            "--resume with a changed recipe: these keys change the mathematics\n" + "\n".join(changed),
-            "set them back, or start a new run in another run.dir",
-        )
     for what, before, now in (
         ("features", last.data.get("content_hash"), data_hash),
         ("vocabulary", last.data.get("text_hash"), text_hash),
@@ -150,6 +140,16 @@ def check_resumable(recipe: Recipe, last: Checkpoint, data_hash: str, text_hash:
                 f"--resume with other {what}: the run was trained on {str(before)[:12]}, the recipe names {now[:12]}",
                 "name the files of the run, or start a new one in another run.dir",
             )
+    notes = {
+        key: f"{key}: was {before!r}, now {now!r}"
+        for key, before, now in differences(last.recipe.model_dump(), recipe.model_dump())
+    }
+    changed = [f"  {text}" for key, text in notes.items() if key not in FREE_KEYS]
+    if changed:
+        raise RecipeError(
+            "--resume with a changed recipe: these keys change the mathematics\n" + "\n".join(changed),
+            f"set them back ({RECIPE} of the run has them), or start a new run in another run.dir",
+        )
     return list(notes.values())
 
 

@@ -17,6 +17,7 @@ from selfalign_cli.assembly.split import message_about_cut, open_split
 from selfalign_cli.data.pairs import PairDataset
 from selfalign_cli.errors import DataError, RecipeError, RunError
 from selfalign_cli.recipe.hashes import recipe_hash
+from selfalign_cli.recipe.load import with_widths
 from selfalign_cli.recipe.schema import Recipe
 from selfalign_cli.signals import StopRequest
 from selfalign_cli.training.cached_words import with_cached_words
@@ -47,6 +48,9 @@ def train_recipe(recipe: Recipe, *, resume: bool, device: str, ui: TrainingView)
     with StopRequest() as stop, parallel.process_group():
         torch_device = choose_device(device)
         data = open_training_data(recipe)
+        recipe, notes = with_widths(recipe, data.pairs.file.feature_dim)
+        for note in notes:
+            ui.message(note)
         _check_batch_sizes(recipe, data)
         folder = RunFolder(Path(recipe.run.dir))
         resume = parallel.broadcast(resume or folder.restarted())
