@@ -49,12 +49,12 @@ def train_recipe(recipe: Recipe, *, resume: bool, device: str, ui: TrainingView)
         torch_device = choose_device(device)
         data = open_training_data(recipe)
         recipe, notes = with_widths(recipe, data.pairs.file.feature_dim)
-        for note in notes:
-            ui.message(note)
         _check_batch_sizes(recipe, data)
         folder = RunFolder(Path(recipe.run.dir))
         resume = parallel.broadcast(resume or folder.restarted())
         state = start_or_resume(recipe, data, folder, torch_device, resume=resume, ui=ui)
+        for note in notes:
+            ui.message(note)
         _check_agreement(recipe, data, state)
         with _log_of(recipe, folder, state) as log:  # locks the folder
             if recipe.data.cache_words:

@@ -11,7 +11,9 @@ from selfalign_cli.recipe.load import dump_recipe, parse_recipe, with_widths
 from selfalign_cli.recipe.relative import EPOCH_KEYS, width_for
 
 BASE = "run: {dir: r}\ndata: {features: f, vocab: v}\nmodel: {name: vsrn}\n"
-CAMERA = "run: {dir: r}\ndata: {features: f, max_words: 32}\nmodel: {name: camera, bert: b, embed_dim: null, heads: 48}\n"
+CAMERA = (
+    "run: {dir: r}\ndata: {features: f, max_words: 32}\nmodel: {name: camera, bert: b, embed_dim: null, heads: 48}\n"
+)
 SHAPE = ("optim.decay_every=0.75", "loss.ranking.warmup_epochs=.5", "loss.concept.frozen_epochs=1e-1")
 
 
