@@ -37,7 +37,7 @@ class PeerLost(RunError):
     def __init__(self, reason: str) -> None:
         super().__init__(
             f"another process of this run has ended without a word (killed? out of memory?): {reason}",
-            "`torchrun --max-restarts N` goes on from last.ckpt by itself; without it, start again with --resume",
+            "`torchrun --max-restarts N` goes on by itself; without it, start again with --resume",
         )
 
 
@@ -52,8 +52,11 @@ def rank() -> int:
 
 
 @contextmanager
-def process_group() -> Iterator[None]:
+def process_group(*, patience: timedelta | None = None) -> Iterator[None]:
     """Join the process group of `torchrun`; do nothing without it.
+
+    Args:
+        patience: how long processes wait for one that is alive; None for what torch says, half an hour.
 
     At the end the threads of the group are joined: one that still freed a tensor during interpreter shutdown would
     abort the process. `torch.distributed.nn.functional` keeps the group that exists when it is first imported as a
@@ -71,9 +74,9 @@ def process_group() -> Iterator[None]:
             # A new prefix per restart: otherwise torch finds the addresses of killed processes in the store.
             store = PrefixStore(f"selfalign/{restarts()}", _agent_store(JOIN_SECONDS))
             number, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-            dist.init_process_group(backend, store=store, rank=number, world_size=count)
+            dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=patience)
         else:
-            dist.init_process_group(backend)
+            dist.init_process_group(backend, timeout=patience)
     try:
         yield
         barrier()  # the first process to end would close the connections of the others

@@ -38,8 +38,9 @@ DetectorOpt = Annotated[
     typer.Option(
         "--detector",
         metavar="DIR",
-        help="Folder of an object detector that transformers wrote, or hub:owner/name: its boxes, and features of its "
-        "queries, or of --backbone where both are named. Default: boxes by grouping the backbone's patches.",
+        help="Folder of an object detector that transformers wrote, or of bottom-up attention (config.yaml and "
+        "pytorch_model.bin), or hub:owner/name: its boxes and features, or features of --backbone where both are "
+        "named. Default: boxes by grouping the backbone's patches.",
         show_default=False,
     ),
 ]
@@ -80,13 +81,12 @@ AreaOpt = Annotated[
     ),
 ]
 RegionsOpt = Annotated[
-    int | None,
+    str | None,
     typer.Option(
         "--regions",
-        min=1,
-        max=1000,
         metavar="N",
-        help="Most boxes of a picture, the whole picture aside; default 20.",
+        help="Most boxes of a picture, the whole picture aside; default 20. For bottom-up attention also a range, e.g. "
+        "10-100; its default is what its config.yaml says.",
         show_default=False,
     ),
 ]
@@ -128,6 +128,8 @@ def extract(
 ) -> None:
     """Turn pictures into region features: one pass of a vision model a picture, boxes, and features under them.
 
+    Under torchrun, the processes share the pictures.
+
     Example: selfalign extract photos/ --out data/photos.h5
     """
     from selfalign_cli.extract.run import extract_pictures
@@ -153,15 +155,15 @@ def extract(
 
 
 def _extractor(
-    backbone: str | None, detector: str | None, like: Path | None, area: int | None, regions: int | None, device: str
+    backbone: str | None, detector: str | None, like: Path | None, area: int | None, regions: str | None, device: str
 ) -> Extractor:
     from selfalign_cli.assembly.checkpoint import load_checkpoint
     from selfalign_cli.assembly.device import choose_device
-    from selfalign_cli.extract.choose import REGIONS, build_extractor, build_like
+    from selfalign_cli.extract.choose import build_extractor, build_like, region_count
 
     place = choose_device(device)
     if like is None:
-        count = REGIONS if regions is None else regions
+        count = None if regions is None else region_count(regions)
         return build_extractor(backbone=backbone, detector=detector, area=area, regions=count, device=place)
     if area is not None or regions is not None:
         raise DataError("--area and --regions are those of the checkpoint", "leave them out beside --like")
@@ -184,7 +186,7 @@ def _show(made: Extraction, out: Path, as_json: bool) -> None:
     for image_id, reason in made.unreadable[:SHOWN_UNREADABLE]:
         show_message(f"{image_id}: {reason}")
     if len(made.unreadable) > SHOWN_UNREADABLE:
-        show_message(f"… and {len(made.unreadable) - SHOWN_UNREADABLE:,} more that cannot be decoded")
+        show_message(f"… and {len(made.unreadable) - SHOWN_UNREADABLE:,} more that cannot be read")
     for note in made.conversion.notes if made.conversion is not None else []:
         show_message(note)
     if as_json:
@@ -192,7 +194,7 @@ def _show(made: Extraction, out: Path, as_json: bool) -> None:
         return
     rows = [["pictures", f"{made.pictures:,}"]]
     rows += [["finished before", f"{made.reused:,}"]] if made.reused else []
-    rows += [["cannot be decoded", f"{len(made.unreadable):,}"]] if made.unreadable else []
+    rows += [["cannot be read", f"{len(made.unreadable):,}"]] if made.unreadable else []
     if made.conversion is None:
         rows += [["finished in", str(made.parts)]]
         show_table(["", ""], rows, title="one shard of an extraction")

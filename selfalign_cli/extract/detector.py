@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from torch import Tensor
 from selfalign_cli.bert_folder import quiet_transformers
 from selfalign_cli.errors import CheckpointError
 from selfalign_cli.extract.model_folder import ModelFolder, load_model
-from selfalign_cli.extract.pictures import Pixels
+from selfalign_cli.extract.pictures import DECODED_PIXELS, Pixels
 
 Floats = npt.NDArray[np.float64]
 
@@ -35,8 +35,26 @@ class Detections:
     states: Tensor
 
 
+class Detector(Protocol):
+    """What finds boxes in pictures.
+
+    Attributes:
+        label_names: name of each class.
+        pixels_wanted: how many pixels of a picture it uses; None for all that there are.
+    """
+
+    label_names: list[str]
+    pixels_wanted: int | None
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides the numbers, in JSON types."""
+
+    def detect(self, pixels: Pixels) -> Detections:
+        """Look at a picture, (H, W, 3) RGB, once."""
+
+
 class TransformersDetector:
-    """An object detector.
+    """An object detector of `transformers`.
 
     Args:
         place: its folder.
@@ -45,6 +63,8 @@ class TransformersDetector:
     Attributes:
         label_names: name of each class.
     """
+
+    pixels_wanted: int | None = DECODED_PIXELS
 
     def __init__(self, place: ModelFolder, *, device: torch.device) -> None:
         place.preprocessing()

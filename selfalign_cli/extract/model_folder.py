@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from selfalign_cli.bert_folder import HUB_MARK, quiet_transformers
 from selfalign_cli.errors import CheckpointError, DataError
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+FROM_HUB = ["*.json", "config.yaml", "objects_vocab.txt", "*.safetensors", "pytorch_model*.bin"]
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 DETECTION = "ForObjectDetection"
 HASHED_AT_ONCE = 1 << 22
@@ -43,9 +45,9 @@ class ModelFolder:
         """Name of the folder and SHA-256 (hex) of its configuration, its preprocessing and its weights."""
         names = [CONFIG, PREPROCESSOR, *_weight_files(self.folder)]
         return {
-            "name": self.folder.resolve().name if not self.source.startswith(HUB_MARK) else self.source,
+            "name": name_of(self.source),
             "model_type": str(self.config.get("model_type", "")),
-            **{name: _sha256(self.folder / name) for name in names if (self.folder / name).is_file()},
+            **hashes_of(self.folder, names),
         }
 
     def preprocessing(self) -> dict[str, Any]:
@@ -64,6 +66,33 @@ class ModelFolder:
         return _read_json(path)
 
 
+def find_model_folder(source: str) -> Path:
+    """The folder that a user names, of whatever kind of model.
+
+    Args:
+        source: a folder, or `hub:owner/name`, which alone may be downloaded.
+
+    Raises:
+        DataError: there is no such folder.
+        CheckpointError: the hub does not give it.
+    """
+    folder = _from_hub(source.removeprefix(HUB_MARK)) if source.startswith(HUB_MARK) else Path(source).expanduser()
+    if not folder.is_dir():
+        found = "is a file" if folder.exists() else "does not exist"
+        raise DataError(f"{source} {found}; expected the folder of a vision model ({CONFIG} and its weights)")
+    return folder
+
+
+def name_of(source: str) -> str:
+    """How a model is called: the name of its folder, or what stands for it at the hub."""
+    return source if source.startswith(HUB_MARK) else Path(source).expanduser().resolve().name
+
+
+def hashes_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 (hex) of those of some files that are there, by name."""
+    return {name: _sha256(folder / name) for name in names if (folder / name).is_file()}
+
+
 def open_model_folder(source: str) -> ModelFolder:
     """Look at a model folder without loading its weights.
 
@@ -74,12 +103,12 @@ def open_model_folder(source: str) -> ModelFolder:
         DataError: there is no such folder.
         CheckpointError: it lacks files, or its configuration cannot be read.
     """
-    folder = _from_hub(source.removeprefix(HUB_MARK)) if source.startswith(HUB_MARK) else Path(source).expanduser()
-    if not folder.is_dir():
-        found = "is a file" if folder.exists() else "does not exist"
-        raise DataError(f"{source} {found}; expected the folder of a vision model ({CONFIG} and its weights)")
+    folder = find_model_folder(source)
     if not (folder / CONFIG).is_file():
-        raise CheckpointError(f"{source} has no {CONFIG}; expected a model folder that transformers wrote")
+        raise CheckpointError(
+            f"{source} has no {CONFIG}; expected a model folder that transformers wrote",
+            "name a folder with config.json, or for --detector with config.yaml of the bottom-up-attention detector",
+        )
     if not _weight_files(folder):
         raise CheckpointError(f"{source} holds no weights; expected {' or '.join(WEIGHTS)}")
     return ModelFolder(source, folder, _read_json(folder / CONFIG))
@@ -125,7 +154,7 @@ def _from_hub(name: str) -> Path:
         from huggingface_hub import snapshot_download
 
         try:
-            return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "pytorch_model*.bin"]))
+            return Path(snapshot_download(name, allow_patterns=FROM_HUB))
         except Exception as fault:  # the client has many
             reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
             raise CheckpointError(f"the hub does not give {name}: {reason}", "name a folder in its place") from fault

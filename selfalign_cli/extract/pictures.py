@@ -18,6 +18,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 UNSUPPORTED = {".heic": "HEIC", ".heif": "HEIF", ".avif": "AVIF"}
 """Pictures by their suffix that Pillow alone does not decode: named, so that nobody wonders where they went."""
 LIST_SUFFIX = ".txt"
+DECODED_PIXELS = 1 << 20
+"""What models of `transformers` use of a picture at most: JPEGs are decoded no larger than four times this."""
 MOST_PIXELS = 150_000_000
 """Larger pictures are refused from their header: 450 MB of pixels, and more than any camera makes."""
 
@@ -51,7 +53,7 @@ class Picture:
 
 
 class UnreadableError(Exception):
-    """A file that is no picture, or a picture that cannot be decoded; the text says why."""
+    """A file that is no picture, or a picture that cannot be decoded or described; the text says why."""
 
 
 def find_pictures(sources: Sequence[Path]) -> list[PictureFile]:
@@ -93,6 +95,8 @@ def decode(path: Path, *, pixels_wanted: int | None = None) -> Picture:
     Raises:
         UnreadableError: with the reason, which does not repeat the path.
     """
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+        raise UnreadableError("it is not a regular file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, about odd metadata and large pictures; limits are ours

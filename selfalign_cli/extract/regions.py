@@ -1,4 +1,7 @@
-"""The regions of a picture: boxes, then features under them, in the order that is part of the extractor."""
+"""The regions of a picture: boxes, then features under them, in the order that is part of the extractor.
+
+Here the whole picture is the last region, and the others stand before it in order of rising score.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ import numpy.typing as npt
 import torch
 
 from selfalign_cli.extract.backbone import Backbone, PatchMap
-from selfalign_cli.extract.detector import TransformersDetector
+from selfalign_cli.extract.detector import Detector
 from selfalign_cli.extract.grouping import Proposals, group_patches
-from selfalign_cli.extract.pictures import Picture
+from selfalign_cli.extract.pictures import DECODED_PIXELS, Picture
 from selfalign_cli.extract.pooling import pool_boxes
 from selfalign_cli.extract.select import OVERLAP, best_boxes, quarters
 
@@ -25,12 +28,12 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class PictureRegions:
-    """What is stored of a picture; the whole picture is the last region.
+    """What is stored of a picture.
 
     Attributes:
         features: (n, F) float32, n of at least two.
         boxes: (n, 4) float32 x1, y1, x2, y2 in pixels of the upright picture.
-        scores: (n,) float32, rising, and 0 for the whole picture.
+        scores: (n,) float32, 0 for the whole picture.
         labels: (n,) int32 classes, -1 where there is none.
     """
 
@@ -45,15 +48,21 @@ class Extractor(Protocol):
 
     Attributes:
         label_names: names of the classes; none where regions have no labels.
+        pixels_wanted: how many pixels of a picture it uses; None for all that there are.
     """
 
     label_names: list[str]
+    pixels_wanted: int | None
 
     def identity(self) -> dict[str, Any]:
         """All that decides the numbers, in JSON types."""
 
     def regions(self, picture: Picture) -> PictureRegions:
-        """Look at a picture once."""
+        """Look at a picture once.
+
+        Raises:
+            UnreadableError: it cannot be described, e.g. because it is too thin.
+        """
 
 
 class GroupingExtractor:
@@ -67,6 +76,7 @@ class GroupingExtractor:
     def __init__(self, backbone: Backbone, *, count: int) -> None:
         self.backbone, self.count = backbone, count
         self.label_names: list[str] = []
+        self.pixels_wanted: int | None = DECODED_PIXELS
 
     def identity(self) -> dict[str, Any]:
         """Backbone, rule and number of the boxes, order and pooling."""
@@ -91,9 +101,9 @@ class DetectorExtractor:
         count: most boxes of a picture beside the whole picture.
     """
 
-    def __init__(self, detector: TransformersDetector, backbone: Backbone | None, *, count: int) -> None:
+    def __init__(self, detector: Detector, backbone: Backbone | None, *, count: int) -> None:
         self.detector, self.backbone, self.count = detector, backbone, count
-        self.label_names = detector.label_names
+        self.label_names, self.pixels_wanted = detector.label_names, detector.pixels_wanted
 
     def identity(self) -> dict[str, Any]:
         """Detector, backbone, number of the boxes, order and pooling."""

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,18 @@ from selfalign_cli import parallel
 from selfalign_cli.data.atomic import refuse_existing
 from selfalign_cli.data.convert import Conversion, convert_to_feature_file
 from selfalign_cli.data.features.writer import Precision
-from selfalign_cli.data.formats.extraction import finished_pictures
+from selfalign_cli.data.formats.extraction import Finished, finished_pictures
 from selfalign_cli.data.progress import Progress, no_progress
 from selfalign_cli.errors import DataError
 from selfalign_cli.extract.pictures import Picture, PictureFile, UnreadableError, decode, find_pictures
 from selfalign_cli.extract.regions import Extractor
 from selfalign_cli.extract.spool import SpoolPart, stamp_of, start_spool
+from selfalign_cli.launch import launched, restarts
 
+PATIENCE = timedelta(days=7)
+"""How long processes that are done with their pictures wait for the others, and for the feature file."""
 AHEAD = 4
 """Pictures that each decoding thread may be ahead of the one that is looked at."""
-DECODED_PIXELS = 1 << 20
-"""JPEGs are decoded no larger than four times this, whatever the extractor resizes them to."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,10 @@ class Extraction:
     Attributes:
         pictures: that were named.
         reused: of those of this process, that were finished before, by a run that was stopped.
-        unreadable: id and reason of each that could not be decoded.
+        unreadable: id and reason of each that could not be decoded or described.
         parts: the folder with what is finished, where this was one shard of several; else None.
-        conversion: the feature file that was written; None for one shard of several.
+        conversion: the feature file that was written; None for one shard of several, and for all processes of a
+            `torchrun` but the first.
     """
 
     pictures: int
@@ -111,31 +114,26 @@ def extract_pictures(
         DataError: no pictures, none that can be decoded, or one with `strict`; another extraction was begun here.
     """
     refuse_existing(out, overwrite)
+    if shard is not None and launched():
+        raise DataError("--shard is for processes that are started one by one", "leave it out under torchrun")
     pictures = find_pictures(sources)
     parts = out.with_name(f".{out.name}.parts")
-    own = shard or Shard(parallel.rank() + 1, parallel.world_size())
     header = {"extractor": extractor.identity(), "label_names": extractor.label_names, "pictures": _root(sources)}
-    if parallel.rank() == 0:
-        start_spool(parts, header, resume=resume or shard is not None)
-    parallel.barrier()
-    known = {name: found.stamp for name, found in finished_pictures(parts).items()}
-    shard_of_all = pictures[own.number - 1 :: own.count]
-    mine = [picture for picture in shard_of_all if known.get(picture.image_id) != stamp_of(picture.path)]
-    with SpoolPart(parts, own.name) as part, progress("extract: pictures", len(mine)) as advance:
-        for picture, found in _decoded_ahead(mine, workers):
-            _look_at(picture, found, extractor, part, strict)
-            advance(1)
-    parallel.barrier()
-    wanted = {picture.image_id for picture in pictures}
-    finished = {name: found for name, found in finished_pictures(parts).items() if name in wanted}
-    bad = sorted((name, found.unreadable) for name, found in finished.items() if found.unreadable is not None)
-    reused = len(shard_of_all) - len(mine)
-    if shard is not None and shard.count > 1:
-        return Extraction(len(pictures), reused, bad, parts, None)
-    if len(bad) == len(pictures):
-        raise DataError(f"none of the {len(pictures):,} pictures can be decoded; the first, {bad[0][0]}: {bad[0][1]}")
-    conversion = None
-    if parallel.rank() == 0:
+    with parallel.process_group(patience=PATIENCE):
+        own = shard or Shard(parallel.rank() + 1, parallel.world_size())
+        if parallel.rank() == 0:
+            start_spool(parts, header, resume=resume or shard is not None or restarts() > 0)
+        parallel.barrier()
+        reused = _look_at_all(pictures, own, extractor, parts, workers=workers, strict=strict, progress=progress)
+        parallel.barrier()
+        finished = finished_pictures(parts)
+        bad = sorted((name, found.unreadable) for name, found in finished.items() if found.unreadable is not None)
+        if shard is not None and shard.count > 1:
+            return Extraction(len(pictures), reused, bad, parts, None)
+        if len(bad) == len(pictures):
+            raise DataError(f"none of the {len(pictures):,} pictures can be read; the first, {bad[0][0]}: {bad[0][1]}")
+        if parallel.rank() > 0:
+            return Extraction(len(pictures), reused, bad, None, None)
         conversion = convert_to_feature_file(
             [parts],
             out,
@@ -148,30 +146,62 @@ def extract_pictures(
             progress=progress,
         )
         shutil.rmtree(parts)
-    return Extraction(len(pictures), reused, bad, None, conversion)
+        return Extraction(len(pictures), reused, bad, None, conversion)
+
+
+def _look_at_all(
+    pictures: Sequence[PictureFile],
+    own: Shard,
+    extractor: Extractor,
+    parts: Path,
+    *,
+    workers: int,
+    strict: bool,
+    progress: Progress,
+) -> int:
+    """Look at the pictures of a shard that are not finished; tell how many were."""
+    finished = finished_pictures(parts)
+    shard = pictures[own.number - 1 :: own.count]
+    mine = [one for one in shard if _stamp(finished.get(one.image_id)) != stamp_of(one.path)]
+    gone = sorted(finished.keys() - {picture.image_id for picture in pictures})
+    run = 1 + max((found.run for found in finished.values()), default=0)
+    with SpoolPart(parts, own.name, run) as part, progress("extract: pictures", len(mine)) as advance:
+        for image_id in gone if own.number == 1 else []:
+            part.add_gone(image_id)
+        for picture, found in _decoded_ahead(mine, workers, extractor.pixels_wanted):
+            _look_at(picture, found, extractor, part, strict)
+            advance(1)
+    return len(shard) - len(mine)
+
+
+def _stamp(finished: Finished | None) -> tuple[int, int] | None:
+    return None if finished is None else finished.stamp
 
 
 def _look_at(
     picture: PictureFile, found: Picture | UnreadableError, extractor: Extractor, part: SpoolPart, strict: bool
 ) -> None:
+    """Keep the regions of a picture, or the reason why there are none."""
     stamp = stamp_of(picture.path)
-    if isinstance(found, Picture):
+    try:
+        if isinstance(found, UnreadableError):
+            raise found
         part.add(picture.image_id, stamp, found.size, extractor.regions(found))
-        return
-    if strict:
-        raise DataError(f"{picture.path}: {found}", "leave out --strict to go on without such pictures")
-    part.add_unreadable(picture.image_id, stamp, str(found))
+    except UnreadableError as fault:
+        if strict:
+            raise DataError(f"{picture.path}: {fault}", "leave out --strict to go on without such pictures") from fault
+        part.add_unreadable(picture.image_id, stamp, str(fault))
 
 
 def _decoded_ahead(
-    pictures: Sequence[PictureFile], workers: int
+    pictures: Sequence[PictureFile], workers: int, pixels_wanted: int | None
 ) -> Iterator[tuple[PictureFile, Picture | UnreadableError]]:
     """Yield pictures in order while threads decode the next ones."""
     with ThreadPoolExecutor(max(1, workers)) as pool:
         waiting: deque[tuple[PictureFile, Future[Picture | UnreadableError]]] = deque()
         try:
             for picture in pictures:
-                waiting.append((picture, pool.submit(_decoded, picture.path)))
+                waiting.append((picture, pool.submit(_decoded, picture.path, pixels_wanted)))
                 if len(waiting) > AHEAD * max(1, workers):
                     first, result = waiting.popleft()
                     yield first, result.result()
@@ -183,9 +213,9 @@ def _decoded_ahead(
                 result.cancel()
 
 
-def _decoded(path: Path) -> Picture | UnreadableError:
+def _decoded(path: Path, pixels_wanted: int | None) -> Picture | UnreadableError:
     try:
-        return decode(path, pixels_wanted=DECODED_PIXELS)
+        return decode(path, pixels_wanted=pixels_wanted)
     except UnreadableError as fault:
         return fault
 

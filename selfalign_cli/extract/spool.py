@@ -16,6 +16,7 @@ from selfalign_cli.data.formats.extraction import (
     HEADER,
     LINES,
     VERSION,
+    end_of_features,
     read_header,
     whole_lines,
 )
@@ -58,16 +59,17 @@ class SpoolPart:
     Args:
         folder: of the extraction.
         name: of this process among those that share the folder.
+        run: number of this run; lines of a later one count before those of an earlier one.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, run: int) -> None:
         lines, features = folder / f"{name}{LINES}", folder / f"{name}{FEATURES}"
         kept_lines = kept_features = 0
         if lines.exists():
-            for line, end in whole_lines(lines):
-                kept_lines = end
-                if "shape" in line:
-                    kept_features = line["offset"] + 4 * line["shape"][0] * line["shape"][1]
+            for line in whole_lines(lines):
+                kept_lines = line.end
+                kept_features = max(kept_features, end_of_features(line.content))
+        self._run = run
         self._lines, self._features = (open(path, "ab") for path in (lines, features))
         self._lines.truncate(kept_lines)
         self._features.truncate(kept_features)
@@ -101,16 +103,26 @@ class SpoolPart:
         self._offset += len(content)
 
     def add_unreadable(self, image_id: str, stamp: tuple[int, int], reason: str) -> None:
-        """Note that a picture cannot be decoded."""
+        """Note that a picture cannot be decoded or described."""
         self._write_line(image_id, stamp, unreadable=reason)
 
+    def add_gone(self, image_id: str) -> None:
+        """Note that a picture, finished by an earlier run, is not asked for any more."""
+        self._write_line(image_id, (0, 0), gone=True)
+
     def _write_line(self, image_id: str, stamp: tuple[int, int], **content: Any) -> None:
-        line = {"id": image_id, "bytes": stamp[0], "modified": stamp[1], **content}
+        line = {"id": image_id, "bytes": stamp[0], "modified": stamp[1], "run": self._run, **content}
         self._lines.write(json.dumps(line).encode() + b"\n")
         self._lines.flush()
 
 
 def stamp_of(path: Path) -> tuple[int, int]:
-    """Size in bytes and time of change of a file: what tells whether it is still the one that was looked at."""
-    status = os.stat(path)
+    """Size in bytes and time of change of a file: what tells whether it is still the one that was looked at.
+
+    Zeros for a file that is gone, or a link that leads nowhere.
+    """
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0, 0
     return status.st_size, status.st_mtime_ns
