@@ -85,8 +85,8 @@ RegionsOpt = Annotated[
     typer.Option(
         "--regions",
         metavar="N",
-        help="Most boxes of a picture, the whole picture aside; default 20. For bottom-up attention also a range, e.g. "
-        "10-100; its default is what its config.yaml says.",
+        help="Most boxes of a picture, the whole picture aside; default 20. For bottom-up attention also a range, "
+        "e.g. 10-100; its default is what its config.yaml says.",
         show_default=False,
     ),
 ]

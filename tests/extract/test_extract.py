@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from support import torchrun
 from support.processes import Done, Forks, at_call
 
 from selfalign_cli.data.features.file import FeatureFile
@@ -112,12 +114,45 @@ def test_shards_joined_are_the_whole(forks: Forks, photos: Path, unbroken: Path,
         "convert-features", parts, "--captions", photos.parent / "captions.json", "--out", out, cwd=tmp_path
     )
     assert done.code == 0, done.err
+    assert out.read_bytes() == unbroken.read_bytes()
+
+
+def test_processes_of_torchrun_make_the_file_of_one(photos: Path, unbroken: Path, tmp_path: Path) -> None:
+    """One of two is killed at its third picture; the launcher starts both again, and they go on."""
+    out = tmp_path / "f.h5"
+    killed = at_call(ADD, 3, SIGKILL)
+    second_process = "os.environ['RANK'] == '1' and os.environ['TORCHELASTIC_RESTART_COUNT'] == '0'"
+    once = f"import os\nif {second_process}:\n    exec({killed!r})"
+    captions = ("--captions", photos.parent / "captions.json")
+    done = torchrun.run(
+        "extract", photos, "--out", out, *WEIGHTLESS, *captions, "--json", cwd=tmp_path, before=once, restarts=1
+    )
+    assert done.code == 0, done.err
+    assert done.out.count('"pictures"') == 1
+    assert json.loads(done.out)["reused"] >= 1
+    assert out.read_bytes() == unbroken.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["f.h5"]
+
+
+def test_fewer_processes_go_on_with_what_more_began(
+    forks: Forks, photos: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    """Two shards, then one process: a picture that changed since counts as it is now, one that is gone no more."""
+    own = shutil.copytree(photos, tmp_path / "photos")
+    Image.new("RGB", (30, 30), "red").save(own / "0.png")
+    Image.new("RGB", (30, 30), "red").save(own / "z.png")
+    out = tmp_path / "f.h5"
+    for number in (1, 2):
+        assert extract(forks, own, out, "--shard", f"{number}/2").code == 0
+    shutil.copy(photos / "0.png", own / "0.png")
+    (own / "z.png").unlink()
+    done = extract(forks, own, out, "--captions", str(photos.parent / "captions.json"), "--resume", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["reused"] == COUNT
     assert FeatureFile(out).content_hash == FeatureFile(unbroken).content_hash
 
 
 def test_a_changed_picture_is_looked_at_again(forks: Forks, photos: Path, tmp_path: Path) -> None:
-    import shutil
-
     own = shutil.copytree(photos, tmp_path / "photos")
     out = tmp_path / "f.h5"
     extract(forks, own, out, before=at_call(ADD, 6, SIGKILL))
