@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from support.browser import Browser
     from support.processes import Forks
     from support.world import World
 
@@ -83,6 +84,19 @@ def camera_bert(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_tokenizer(build_wordpieces(read_vocabulary_captions(world.features), size=120), folder)
     write_seeded_bert(folder, hidden=8, layers=1, heads=2, seed=1)
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A real browser; tests are skipped, and say so, only where none is installed."""
+    from support.browser import MISSING, Browser, installed_browser
+
+    program = installed_browser()
+    if program is None:
+        pytest.skip(MISSING)
+    running = Browser(program, tmp_path_factory.mktemp("browser"))
+    yield running
+    running.close()
 
 
 @pytest.fixture

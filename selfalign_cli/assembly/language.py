@@ -25,6 +25,9 @@ class CaptionEncoder(Protocol):
     def unknown_words(self, text: str) -> list[str]:
         """The words of a caption that it does not know, each once, in the order of the caption."""
 
+    def word_spans(self, text: str) -> list[tuple[str, range]]:
+        """The words of a caption in its order, each with the positions of its tokens among the ids of `encode`."""
+
     def to_dict(self) -> dict[str, Any]:
         """Return what a checkpoint stores of it."""
 

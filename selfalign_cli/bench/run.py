@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from selfalign_cli.assembly.device import choose_device
-from selfalign_cli.bench import chunks, convert, losses, ranking, search, startup, train
-from selfalign_cli.bench.machine import describe, measure_rates
+from selfalign_cli.bench import chunks, convert, explain, losses, ranking, search, startup, train
+from selfalign_cli.bench.machine import Rates, describe, measure_rates
 from selfalign_cli.bench.measure import Setting
-from selfalign_cli.bench.report import Report
+from selfalign_cli.bench.report import Line, Report
+from selfalign_cli.errors import RecipeError
 
-BENCHES = {
+Measurement = Callable[[str, Setting, Rates, Callable[[str], None]], tuple[dict[str, Any], list[Line]]]
+BENCHES: dict[str, Measurement] = {
     "train": train.run,
     "train-camera": train.run_camera,
     "losses": losses.run,
@@ -21,12 +26,19 @@ BENCHES = {
     "convert": convert.run,
     "startup": startup.run,
     "chunks": chunks.run,
+    "explain": explain.run,
 }
 RATE_SIZES = {"tiny": 64, "small": 1024, "published": 2048}
 
 
 def run_bench(
-    name: str, *, size: str, threads: int | None = None, device: str = "cpu", notify: Callable[[str], None] = print
+    name: str,
+    *,
+    size: str,
+    threads: int | None = None,
+    device: str = "cpu",
+    checkpoint: Path | None = None,
+    notify: Callable[[str], None] = print,
 ) -> Report:
     """Measure on this machine.
 
@@ -35,17 +47,22 @@ def run_bench(
         size: tiny, small or published.
         threads: of torch; None for what torch chooses.
         device: cpu or cuda.
+        checkpoint: for `explain`, a model that was trained on scenes.
         notify: called with a message before each measurement.
 
     Raises:
+        RecipeError: a checkpoint for another measurement than `explain`.
         RunError: no such device, or a measurement ran out of memory.
     """
+    if checkpoint is not None and name != "explain":
+        raise RecipeError("--checkpoint is for the bench explain")
+    measurements: dict[str, Measurement] = {**BENCHES, "explain": partial(explain.run, checkpoint=checkpoint)}
     before = torch.get_num_threads()
     setting = Setting(threads or before, choose_device(device))
     setting.enter()
     try:
         rates = measure_rates(setting, size=RATE_SIZES[size])
-        sizes, lines = BENCHES[name](size, setting, rates, notify)
+        sizes, lines = measurements[name](size, setting, rates, notify)
     finally:
         torch.set_num_threads(before)
     machine = {**describe(setting), "gflops": rates.flops / 1e9, "copy_gb_per_second": rates.bytes / 1e9}

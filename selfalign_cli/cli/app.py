@@ -20,6 +20,7 @@ from selfalign_cli.cli import (
     convert_features,
     demo,
     evaluate,
+    explain,
     export_embeddings,
     extract,
     import_checkpoint,
@@ -154,6 +155,7 @@ app.command("build-vocab")(build_vocab.build_vocab)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("export-embeddings")(export_embeddings.export_embeddings)
+app.command("explain")(explain.explain)
 app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
 app.command("inspect")(inspect.inspect_file)
 app.command("compare")(compare.compare)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -11,8 +12,8 @@ from selfalign_cli.cli.console import show_json, show_message, show_table
 from selfalign_cli.cli.options import JsonOpt
 
 BenchArg = Annotated[
-    Literal["train", "train-camera", "losses", "eval", "search", "convert", "startup", "chunks"],
-    typer.Argument(metavar="WHAT", help="train, train-camera, losses, eval, search, convert, startup or chunks."),
+    Literal["train", "train-camera", "losses", "eval", "search", "convert", "startup", "chunks", "explain"],
+    typer.Argument(metavar="WHAT", help="What to measure."),
 ]
 SizeOpt = Annotated[
     Literal["tiny", "small", "published"],
@@ -22,6 +23,10 @@ ThreadsOpt = Annotated[
     int | None,
     typer.Option("--threads", min=1, help="Threads of torch; default: as many as torch chooses."),
 ]
+TrainedOpt = Annotated[
+    Path | None,
+    typer.Option("--checkpoint", metavar="CKPT", help="explain: a model trained on scenes, for the pointing game."),
+]
 BenchDeviceOpt = Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where speed is measured.")]
 
 
@@ -30,6 +35,7 @@ def bench(
     size: SizeOpt = "small",
     threads: ThreadsOpt = None,
     device: BenchDeviceOpt = "cpu",
+    checkpoint: TrainedOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Measure on this machine, against plain implementations and bare products in the same run.
@@ -39,7 +45,7 @@ def bench(
     from selfalign_cli.bench.report import COLUMNS
     from selfalign_cli.bench.run import run_bench
 
-    report = run_bench(what, size=size, threads=threads, device=device, notify=show_message)
+    report = run_bench(what, size=size, threads=threads, device=device, checkpoint=checkpoint, notify=show_message)
     if as_json:
         show_json(report.to_json())
         return

@@ -24,6 +24,7 @@ EXPECTED = {
     "search": {"encode", "score", "rank", "whole query", "5 queries together", "10 pictures x 20 captions"},
     "convert": {"convert-features"},
     "startup": {"selfalign --help", "selfalign eval, scenes", "its imports"},
+    "explain": {"explain", "pointing game"},
     "chunks": {"step of 4 pairs in chunks of 2", "step of 8 pairs in chunks of 2"},
 }
 COMPARED = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from selfalign_cli.encodings import TextBatch
 from selfalign_cli.errors import DataError
 
 Rows = npt.NDArray[np.int64]
+Text = TypeVar("Text")
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,12 @@ class TokenTable:
 
     @classmethod
     def encode(
-        cls, captions: Sequence[str], encode: Callable[[str], list[int]], max_words: int | None = None
+        cls, captions: Sequence[Text], encode: Callable[[Text], list[int]], max_words: int | None = None
     ) -> TokenTable:
         """Encode captions once and for all.
 
         Args:
-            captions: M texts.
+            captions: M texts, or whatever `encode` takes.
             encode: gives the ids of a text, marks for start and end included.
             max_words: longest caption, marks included; longer ones keep their first ids and their end mark.
         """

@@ -84,6 +84,11 @@ class Vocabulary:
         words = tokenize(text, self.tokenizer, self.lowercase)
         return list(dict.fromkeys(word for word in words if word not in self._ids))
 
+    def word_spans(self, text: str) -> list[tuple[str, range]]:
+        """The words of a caption as they are looked up, each with its positions among the ids of `encode`."""
+        words = tokenize(text, self.tokenizer, self.lowercase)
+        return [(word, range(place, place + 1)) for place, word in enumerate(words, start=1)]
+
     def encode_words(self, words: Iterable[str]) -> list[int]:
         """Ids of words, between <start> and <end>."""
         return [START, *(self._ids.get(word, UNKNOWN) for word in words), END]

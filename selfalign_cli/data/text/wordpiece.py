@@ -70,6 +70,16 @@ class WordPieceTokenizer:
         spans = zip(encoding.ids, encoding.offsets, strict=True)
         return list(dict.fromkeys(text[start:end] for number, (start, end) in spans if number == self.unknown))
 
+    def word_spans(self, text: str) -> list[tuple[str, range]]:
+        """The words of a caption as they are written, each with the positions of its pieces among the ids."""
+        encoding = self._encoding(text, marks=True)
+        places: dict[int, list[int]] = {}
+        for place, word in enumerate(encoding.word_ids):
+            if word is not None:
+                places.setdefault(word, []).append(place)
+        spans = [range(found[0], found[-1] + 1) for found in places.values()]
+        return [(text[encoding.offsets[span[0]][0] : encoding.offsets[span[-1]][1]], span) for span in spans]
+
     def pieces(self, text: str) -> list[str]:
         """Pieces of a caption, without marks, for people to read."""
         pieces: list[str] = self._encoding(text, marks=False).tokens

@@ -1,0 +1,1 @@
+"""Pages of HTML: one template engine, one look, pictures embedded; nothing is fetched by a page."""
