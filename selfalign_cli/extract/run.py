@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +19,7 @@ from selfalign_cli.data.progress import Progress, no_progress
 from selfalign_cli.errors import DataError
 from selfalign_cli.extract.pictures import Picture, PictureFile, UnreadableError, decode, find_pictures
 from selfalign_cli.extract.regions import Extractor
-from selfalign_cli.extract.spool import SpoolPart, stamp_of, start_spool
+from selfalign_cli.extract.spool import SpoolPart, end_spool, stamp_of, start_spool
 from selfalign_cli.launch import launched, restarts
 
 PATIENCE = timedelta(days=7)
@@ -145,7 +144,7 @@ def extract_pictures(
             skip_uncaptioned=skip_uncaptioned,
             progress=progress,
         )
-        shutil.rmtree(parts)
+        end_spool(parts)
         return Extraction(len(pictures), reused, bad, None, conversion)
 
 

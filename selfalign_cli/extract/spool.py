@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import zlib
 from pathlib import Path
 from types import TracebackType
@@ -51,6 +52,13 @@ def start_spool(folder: Path, header: dict[str, Any], *, resume: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / HEADER) as temporary:
         temporary.write_text(json.dumps(whole), encoding="utf-8")
+
+
+def end_spool(folder: Path) -> None:
+    """Remove the folder; lines first, so that none is left without the header that says what made them."""
+    for lines in folder.glob(f"*{LINES}"):
+        lines.unlink()
+    shutil.rmtree(folder)
 
 
 class SpoolPart:

@@ -1,7 +1,8 @@
 """Try to break the program: `python tests/campaigns WHAT`, from the checkout; `--help` lists the options.
 
-`soak` kills training runs at random instants and resumes them; `memory` watches whether a training run grows; `fuzz`
-reads damaged files of every kind. Each prints a table and all faults; the exit code is 1 if there are any.
+`soak` kills training runs at random instants and resumes them, `extract` extractions; `memory` watches whether a
+training run grows; `fuzz` reads damaged files of every kind. Each prints a table and all faults; the exit code is 1 if
+there are any.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--size", choices=("tiny", "small", "published"), default="small", help="how long; seconds for tiny"
     )
-    parser.add_argument("--rounds", type=int, help="number of runs that soak kills, or of files that fuzz damages")
-    parser.add_argument("--seed", type=int, help="of soak and fuzz; default: a new one, which is reported")
+    parser.add_argument("--rounds", type=int, help="number of runs that are killed, or of files that fuzz damages")
+    parser.add_argument("--seed", type=int, help="of random draws; default: a new one, which is reported")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     chosen = parser.parse_args(arguments)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from campaigns import fuzz, memory, soak
+from campaigns import extraction, fuzz, memory, soak
 from campaigns.campaign import Campaign, Order, drawn_seed
 
 from selfalign_cli.bench.measure import Setting
 
-CAMPAIGNS = {"soak": soak.run, "memory": memory.run, "fuzz": fuzz.run}
-RANDOM = ("soak", "fuzz")
+CAMPAIGNS = {"soak": soak.run, "extract": extraction.run, "memory": memory.run, "fuzz": fuzz.run}
+RANDOM = ("soak", "extract", "fuzz")
 """Campaigns with rounds and a seed."""
 
 

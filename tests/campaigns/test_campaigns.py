@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from campaigns import fuzz, memory, soak
+from campaigns import extraction, fuzz, memory, soak
 from campaigns.__main__ import main
 from campaigns.commands import Command, prepare_forks
 from campaigns.fuzz_readers import READERS, Wrong
@@ -21,6 +21,7 @@ from selfalign_cli.errors import DataError
 
 EXPECTED = {
     "soak": ["--rounds", "1", "--seed", "1"],
+    "extract": ["--rounds", "1", "--seed", "3"],
     "memory": ["--size", "tiny"],
     "fuzz": ["--rounds", "600", "--seed", "2"],
 }
@@ -48,6 +49,9 @@ def test_a_campaign_runs_and_finds_nothing(capsys: pytest.CaptureFixture[str], n
         assert (settings["seed"], settings["rounds"], settings["survived"], settings["lost"]) == (1, 1, 1, 0)
         assert set(found) == {*soak.PHASES, "in all"}
         assert found["in all"]["kills"] >= 1
+    if name == "extract":
+        assert (document["settings"]["survived"], document["settings"]["lost"]) == (1, 0)
+        assert set(found) == {*extraction.PHASES, "in all"}
     if name == "memory":
         assert found["steps"]["count"] >= 20
         assert found["validations"]["count"] >= 5
@@ -64,6 +68,20 @@ def test_rounds_and_seeds_are_for_random_campaigns(capsys: pytest.CaptureFixture
         main(["memory", *option])
     assert ended.value.code == 2
     assert "memory is not random" in capsys.readouterr().err
+
+
+# Extract
+
+
+def test_a_feature_file_of_other_bytes_counts_as_lost(tmp_path: Path) -> None:
+    class Ended(extraction.Round):
+        def kill(self, draw: random.Random, seconds: float) -> bool:
+            self.out.write_bytes(b"another")
+            return True
+
+    fault = extraction.play(Ended(tmp_path / "round", tmp_path, 1), b"one", 0.1, random.Random(1))
+    assert fault == "lost: another feature file"
+    assert (tmp_path / "round").exists()
 
 
 # Soak
