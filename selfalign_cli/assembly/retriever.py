@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from selfalign_cli.errors import DataError
 from selfalign_cli.metrics.top_k import Top, top_k
 from selfalign_cli.models.retrieval import RetrievalModel
 from selfalign_cli.recipe.compat import Preset
+from selfalign_cli.recipe.hashes import recipe_hash
 from selfalign_cli.recipe.load import with_compat
 from selfalign_cli.recipe.schema import Recipe
 from selfalign_cli.similarity import similarity
@@ -89,7 +91,6 @@ class Retriever:
         self.device = torch.device(device)
         self.trained_on = trained_on
         self.name = name
-        self.identity: Identity = identity_of(recipe, model, captions)
         self.model = model.to(self.device).eval()
 
     @classmethod
@@ -122,6 +123,16 @@ class Retriever:
             ),
             name=str(path),
         )
+
+    @cached_property
+    def identity(self) -> Identity:
+        """What decides the vectors; computed when it is first asked for, since it reads all weights."""
+        return identity_of(self.recipe, self.model, self.captions)
+
+    @property
+    def recipe_hash(self) -> str:
+        """Eight hexadecimal digits that tell recipes apart."""
+        return recipe_hash(self.recipe)
 
     @property
     def rows_are_independent(self) -> bool:
@@ -218,7 +229,7 @@ class Retriever:
         Raises:
             ValueError: the widths of the two sides differ.
         """
-        return similarity(pictures, texts, self.identity.similarity).float()
+        return similarity(pictures, texts, self.recipe.loss.ranking.similarity).float()
 
     def search(self, queries: Sequence[str] | RetrievalVectors, gallery: RetrievalVectors, k: int = 10) -> Top:
         """Find the k best rows of a gallery for each query: pictures for texts, or texts for pictures.
@@ -235,7 +246,7 @@ class Retriever:
             DataError: both sides are texts or pictures, or their widths differ.
         """
         vectors = queries if isinstance(queries, RetrievalVectors) else self.encode_texts(queries)
-        return top_k(vectors, gallery, k, kind=self.identity.similarity, device=self.device)
+        return top_k(vectors, gallery, k, kind=self.recipe.loss.ranking.similarity, device=self.device)
 
     def open_features(self, path: str | Path | None = None) -> FeatureFile:
         """Open a feature file, and make sure that the model can read it.

@@ -24,9 +24,11 @@ from selfalign_cli.cli import (
     export_embeddings,
     extract,
     import_checkpoint,
+    index,
     inspect,
     make_scenes,
     recipes,
+    search,
     train,
 )
 from selfalign_cli.cli.console import show_error, show_message, write
@@ -156,6 +158,8 @@ app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("export-embeddings")(export_embeddings.export_embeddings)
 app.command("explain")(explain.explain)
+app.command("index")(index.index)
+app.command("search")(search.search)
 app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
 app.command("inspect")(inspect.inspect_file)
 app.command("compare")(compare.compare)

@@ -150,7 +150,7 @@ def _search(
         most = int((scores >= least.unsqueeze(1)).sum(dim=1).max())
         if most:
             columns = scores.topk(most, dim=1).indices.sort(dim=1).values
-            found.add(block, first + columns, _pair_scores(queries, part, columns, kind))
+            found.add(block, first + columns, pair_scores(queries, part, columns, kind))
 
 
 def _check_sides(queries: RetrievalVectors, gallery: RetrievalVectors, kind: Similarity) -> None:
@@ -188,7 +188,7 @@ def _lengths(vectors: RetrievalVectors) -> Tensor:
 def _slack(
     lengths: Tensor, of_part: Tensor, queries: RetrievalVectors, part: RetrievalVectors, kind: Similarity
 ) -> Tensor:
-    """(q,) how far a float32 score may lie from that of `_pair_scores`, whatever the order of its sum.
+    """(q,) how far a float32 score may lie from that of `pair_scores`, whatever the order of its sum.
 
     With n = D + C terms and unit roundoff u, a sum of products is off by at most n·u/(1 - n·u) · ‖q‖·‖g‖ (Higham,
     Accuracy and Stability of Numerical Algorithms, 3.1), the order measure by as much of ‖q‖ + ‖g‖; a few terms more
@@ -217,7 +217,7 @@ def _products(queries: RetrievalVectors, part: RetrievalVectors, kind: Similarit
     return scores if images is queries else scores.T.contiguous()
 
 
-def _pair_scores(queries: RetrievalVectors, part: RetrievalVectors, columns: Tensor, kind: Similarity) -> Tensor:
+def pair_scores(queries: RetrievalVectors, part: RetrievalVectors, columns: Tensor, kind: Similarity) -> Tensor:
     """(q, m) scores of each query with the rows `columns` (q, m) of a part of the gallery; see `top_k`."""
     width = max(queries.pooled[0].numel(), part.pooled[0].numel()) + part.shared.shape[1]
     step = max(1, PAIR_NUMBERS // max(1, width))

@@ -1,0 +1,87 @@
+"""`selfalign search`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from selfalign_cli.cli.console import show_json, show_message, show_table
+from selfalign_cli.cli.options import DeviceOpt, JsonOpt
+from selfalign_cli.errors import RecipeError
+
+CAPTION_WIDTH = 60
+
+IndexArg = Annotated[
+    Path, typer.Argument(metavar="INDEX", help="Folder that selfalign index made.", show_default=False)
+]
+TextsArg = Annotated[
+    list[str] | None, typer.Argument(metavar="TEXT", help="What to look for; several are answered one by one.")
+]
+CountOpt = Annotated[int, typer.Option("-k", min=1, help="Pictures to find.")]
+ImageOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--image", metavar="ID", help="Find pictures like this one, and captions for it.", show_default=False
+    ),
+]
+QueriesOpt = Annotated[
+    Path | None,
+    typer.Option("--queries", metavar="FILE", help="Text file with a query a line; - for stdin.", show_default=False),
+]
+
+
+def search(
+    index: IndexArg,
+    texts: TextsArg = None,
+    k: CountOpt = 10,
+    image: ImageOpt = None,
+    queries: QueriesOpt = None,
+    device: DeviceOpt = "auto",
+    as_json: JsonOpt = False,
+) -> None:
+    """Find the pictures of an index that fit a text best, exactly.
+
+    Example: selfalign search INDEX "a dog in snow" -k 5
+    """
+    if sum((bool(texts), image is not None, queries is not None)) != 1:
+        raise RecipeError('expected one of TEXT, --image ID and --queries FILE, e.g. selfalign search INDEX "a dog"')
+    from selfalign_cli.search.answer import answer_image, answer_texts, non_empty, read_queries
+    from selfalign_cli.search.index import Index
+
+    opened = Index.open(index)
+    if image is not None:
+        document = answer_image(opened, image, k)
+    else:
+        asked = texts or []
+        if queries is not None:
+            asked = non_empty(sys.stdin.read(), "stdin") if str(queries) == "-" else read_queries(queries)
+        document = answer_texts(opened, asked, k, device=device)
+    if as_json:
+        show_json(document)
+        return
+    for answer in document["queries"]:
+        _show(answer)
+
+
+def _show(answer: dict[str, Any]) -> None:
+    if answer["unknown_words"]:
+        show_message(f"unknown to the model: {', '.join(answer['unknown_words'])}")
+    rows = [
+        [str(rank), hit["id"], f"{hit['score']:.4f}", _cut(hit["captions"][0] if hit["captions"] else "")]
+        for rank, hit in enumerate(answer["hits"], start=1)
+    ]
+    title = answer["query"] or f"pictures like {answer['image']}"
+    show_table(["", "picture", "score", "a caption of it"], rows, title=title)
+    if answer.get("captions"):
+        rows = [
+            [str(rank), _cut(found["text"]), f"{found['score']:.4f}", found["id"]]
+            for rank, found in enumerate(answer["captions"], start=1)
+        ]
+        show_table(["", "caption", "score", "of"], rows, title=f"captions for {answer['image']}")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= CAPTION_WIDTH else text[: CAPTION_WIDTH - 1] + "…"
