@@ -28,6 +28,7 @@ from selfalign_cli.cli import (
     inspect,
     make_scenes,
     recipes,
+    report,
     search,
     train,
 )
@@ -160,6 +161,7 @@ app.command("export-embeddings")(export_embeddings.export_embeddings)
 app.command("explain")(explain.explain)
 app.command("index")(index.index)
 app.command("search")(search.search)
+app.command("report")(report.report)
 app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
 app.command("inspect")(inspect.inspect_file)
 app.command("compare")(compare.compare)

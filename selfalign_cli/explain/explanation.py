@@ -55,6 +55,11 @@ class Explanation:
     interaction: tuple[tuple[float, ...], ...]
     unknown_words: tuple[str, ...]
 
+    @property
+    def order(self) -> list[int]:
+        """Regions, those first that add most."""
+        return sorted(range(len(self.region_changes)), key=lambda region: -self.region_changes[region])
+
     def to_json(self) -> dict[str, Any]:
         """The document of `selfalign explain --json`."""
         boxes = self.boxes or [None] * len(self.region_changes)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from markupsafe import Markup
-
 from selfalign_cli import __version__
 from selfalign_cli.assembly.identity import Identity
 from selfalign_cli.data.atomic import replacing
@@ -27,11 +25,7 @@ def explanation_page(found: Explanation, view: RegionView, identity: Identity) -
         version=__version__,
         found=found,
         view=view,
-        order=sorted(range(len(found.region_changes)), key=lambda region: -found.region_changes[region]),
-        most=max(abs(value) for row in found.interaction for value in row),
-        most_region=max(map(abs, found.region_changes)),
-        most_word=max(map(abs, found.word_changes)),
-        tint=lambda value, largest: Markup(tint(value, largest)),
+        tint=tint,
         model=f"model:{identity.weights[:12]}|recipe:{identity.recipe}|compat:{identity.compat}"
         f"|similarity:{identity.similarity}|method:leave-out|v:{__version__}",
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
 from selfalign_cli.pages.pictures import Packed
 
 Box = tuple[float, float, float, float]
@@ -105,10 +107,10 @@ def share(value: float, largest: float) -> float:
     return abs(value) / largest if largest else 0.0
 
 
-def tint(value: float, largest: float) -> str:
+def tint(value: float, largest: float) -> Markup:
     """Class and style of a number's background; blue above zero, orange below, more of it for larger ones."""
     sign = "plus" if value > 0 else "minus" if value < 0 else "none"
-    return f'class="tinted {sign}" style="--strength:{STRONGEST_TINT * share(value, largest):.3f}"'
+    return Markup(f'class="tinted {sign}" style="--strength:{STRONGEST_TINT * share(value, largest):.3f}"')
 
 
 def _sides(box: Box) -> tuple[float, float, float, float]:

@@ -33,6 +33,7 @@ def _environment() -> Environment:
     )
     engine.globals["style"] = lambda name: Markup((FOLDER / name).read_text(encoding="utf-8"))
     engine.filters["signed"] = signed
+    engine.filters["largest"] = lambda values: max(map(abs, values))
     engine.filters["dot"] = lambda text: "·" if text == "0" else text
     return engine
 
