@@ -288,8 +288,7 @@ class Retriever:
     def _fit(self, file: FeatureFile) -> FeatureFile:
         expect_fit(file, feature_dim=self.feature_dim, boxes=needs_boxes(self.recipe))
         known = None if self.trained_on is None else self.trained_on.extractor
-        own = None if file.origin is None else file.origin.extractor
-        require_same_extractor(own, known, what=str(file.path), others=self.name)
+        require_same_extractor(file.extractor, known, what=str(file.path), others=self.name)
         return file
 
     def _fitting(self, batches: Iterable[ImageBatch]) -> Iterator[ImageBatch]:

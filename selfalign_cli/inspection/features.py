@@ -32,6 +32,7 @@ def inspect_feature_file(path: Path, *, quick: bool = False, progress: Progress 
 
     Returns:
         Counts, shapes, splits with their first ids, hashes and `faults` (at most 20 pictures are named), for JSON.
+        `images_of_one_region` is null where there is none.
 
     Raises:
         DataError: the file cannot be opened as a feature file.
@@ -46,7 +47,7 @@ def inspect_feature_file(path: Path, *, quick: bool = False, progress: Progress 
         "path": str(path),
         "created_by": facts.created_by,
         "source": facts.source,
-        "extractor": None if file.origin is None else described(file.origin.extractor),
+        "extractor": None if file.extractor is None else described(file.extractor),
         "content_hash": facts.content_hash,
         "dtype": facts.features.dtype,
         "feature_dim": file.feature_dim,
@@ -54,6 +55,7 @@ def inspect_feature_file(path: Path, *, quick: bool = False, progress: Progress 
         "captions": len(facts.caption_image),
         "regions": regions,
         "regions_per_image": _spread(np.diff(facts.offsets)),
+        "images_of_one_region": int(np.count_nonzero(np.diff(facts.offsets) == 1)) or None,
         "boxes": facts.boxes is not None,
         "image_size": facts.image_size is not None,
         "file_names": facts.has_file_names,
@@ -147,8 +149,8 @@ def _feature_faults(file: FeatureFile, progress: Progress) -> list[str]:
                 advance(1)
     if len(faults) > SHOWN_FAULTS:
         faults = [*faults[:SHOWN_FAULTS], f"and {len(faults) - SHOWN_FAULTS} more"]
-    if file.origin is not None:
-        digest.add_extractor(file.origin.extractor)
+    if file.extractor is not None:
+        digest.add_extractor(file.extractor)
     if digest.hexdigest() != file.content_hash:
         faults.append("the content does not match the content_hash: something was changed after the conversion")
     return faults

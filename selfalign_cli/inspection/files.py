@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import zipfile
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import torch
 from selfalign_cli.assembly.checkpoint import Checkpoint, load_checkpoint, weight_faults
 from selfalign_cli.assembly.language import untrained_model
 from selfalign_cli.data.features.layout import starts_as_hdf5
+from selfalign_cli.data.features.origin import described
 from selfalign_cli.data.progress import Progress, no_progress
 from selfalign_cli.encodings import RetrievalVectors
 from selfalign_cli.errors import LIBRARY_ERRORS, CheckpointError, DataError, SelfAlignError
@@ -23,6 +25,7 @@ from selfalign_cli.metrics.score_blocks import require_finite
 from selfalign_cli.published.checkpoint import read_published_checkpoint
 from selfalign_cli.recipe.compat import compat_label
 from selfalign_cli.recipe.hashes import recipe_hash
+from selfalign_cli.scoring.embedding_arrays import EXTRACTOR
 from selfalign_cli.scoring.embeddings import EmbeddingFile, read_embeddings
 
 ZIP_START = b"PK"
@@ -144,6 +147,7 @@ def inspect_checkpoint(path: Path) -> dict[str, Any]:
         "vocabulary": tokens,
         "features": data["features"],
         "features_hash": str(data.get("content_hash", "")),
+        "extractor": described(data["extractor"]) if isinstance(data.get("extractor"), dict) else None,
         "epoch": checkpoint.epoch,
         "step": checkpoint.step,
         "resumable": checkpoint.training is not None,
@@ -181,6 +185,7 @@ def inspect_embeddings(path: Path) -> dict[str, Any]:
         "compat": _text(file, "compat"),
         "recipe_hash": _text(file, "recipe"),
         "features_hash": _text(file, "data"),
+        "extractor": _extractor(file),
         "signature": _text(file, "signature"),
         "image_ids": file.image_ids is not None,
         "caption_texts": file.caption_texts is not None,
@@ -192,6 +197,15 @@ def inspect_embeddings(path: Path) -> dict[str, Any]:
         "finite": not any("NaN" in fault for fault in faults),
         "faults": shortened(faults),
     }
+
+
+def _extractor(file: EmbeddingFile) -> str | None:
+    """What made the regions that were encoded, in one line; None where the file does not say it."""
+    try:
+        found = json.loads(_text(file, EXTRACTOR) or "")
+    except (ValueError, RecursionError):
+        return None
+    return described(found) if isinstance(found, dict) else None
 
 
 def shortened(faults: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,10 @@ import torch
 from selfalign_cli.assembly.retriever import Retriever
 from selfalign_cli.assembly.split import SplitData, message_about_cut
 from selfalign_cli.data.atomic import refuse_existing
+from selfalign_cli.data.features.origin import described
 from selfalign_cli.metrics.report import signature_of
 from selfalign_cli.recipe.compat import Preset
-from selfalign_cli.scoring.embedding_arrays import Attributes
+from selfalign_cli.scoring.embedding_arrays import EXTRACTOR, Attributes
 from selfalign_cli.scoring.embeddings import EmbeddingFile
 
 HASH_DIGITS = 8
@@ -96,6 +98,13 @@ def _messages(retriever: Retriever, split: SplitData, *, own_data: bool) -> list
         messages.append(f"{file.path} holds other data than the checkpoint was trained on")
     if len(split.captions) == 0:
         messages.append(f"{file.path} holds pictures without captions: only pictures are encoded")
+    known = None if trained_on is None else trained_on.extractor
+    if (known is None) != (file.extractor is None):
+        one, other = ("the checkpoint", file.path) if known is None else (file.path, "the checkpoint")
+        messages.append(
+            f"{one} does not say which extractor made its regions; make sure that it is that of {other}: "
+            f"{described(known or file.extractor or {})}"
+        )
     cut = message_about_cut(split.tokens, split=split.split, max_words=retriever.recipe.data.max_words)
     return [*messages, cut] if cut else messages
 
@@ -124,6 +133,7 @@ def _attributes(retriever: Retriever, split: SplitData, batch_size: int | None) 
         "recipe": identity.recipe,
         "model": model,
         "data": data,
+        **({} if split.file.extractor is None else {EXTRACTOR: json.dumps(split.file.extractor, sort_keys=True)}),
         **({} if batch is None else {"batch": batch}),
         "signature": signature,
     }

@@ -25,6 +25,8 @@ from selfalign_cli.errors import CheckpointError
 
 FORMAT = "selfalign-embeddings"
 VERSION = 1
+EXTRACTOR = "extractor"
+"""Attribute with the identity of what made the regions that were encoded, as JSON."""
 TEXTS = ("image_id", "file_name", "caption_text", "caption_id")
 ARRAYS = ("image", "image_views", "image_context", "caption", "image_of_caption", *TEXTS)
 CHECKSUMMED = 2

@@ -7,7 +7,8 @@ Layout (HDF5; `.npz` holds the same arrays, the attributes as JSON in `attrs`):
     image_of_caption  (M,) int64, row of the caption's picture
     image_id          (N,) UTF-8                caption_text      (M,) UTF-8
     file_name         (N,) UTF-8, and caption_id (M,) UTF-8, when the feature file has them
-    attributes        `format`, `version`, `context_width` C, and what the writer adds (`signature`, …)
+    attributes        `format`, `version`, `context_width` C, and what the writer adds (`signature`,
+                      `extractor`, …)
 
 Score of a pair: the largest inner product over the views. The last C numbers of a vector are the context block, the
 same for all views; HDF5 files with several views store it once (`image_views` (N, V, D - C), `image_context` (N, C)),

@@ -15,6 +15,8 @@ import torch
 from selfalign_cli import __version__
 from selfalign_cli.assembly.checkpoint import Checkpoint
 from selfalign_cli.data.atomic import replacing
+from selfalign_cli.data.features.file import FeatureFile
+from selfalign_cli.data.features.origin import require_same_extractor
 from selfalign_cli.errors import CheckpointError, RecipeError
 from selfalign_cli.launch import launch_name, restarts
 from selfalign_cli.recipe.load import dump_recipe
@@ -117,22 +119,26 @@ def versions() -> dict[str, Any]:
     }
 
 
-def check_resumable(recipe: Recipe, last: Checkpoint, data_hash: str, text_hash: str) -> list[str]:
-    """Refuse to continue a run with another recipe, other features or another vocabulary.
+def check_resumable(recipe: Recipe, last: Checkpoint, features: FeatureFile, text_hash: str) -> list[str]:
+    """Refuse to continue a run with another recipe, other features (of another extractor) or another vocabulary.
 
     Returns:
         A note for each key that differs and may, with both values.
 
     Raises:
         CheckpointError: the checkpoint holds no training state.
+        DataError: the features were made by another extractor.
         RecipeError: keys differ that change the mathematics, or the data are others.
     """
     if last.training is None:
         raise CheckpointError(
             "last.ckpt holds a model only, no training state to resume", "start a new run in another run.dir"
         )
+    require_same_extractor(
+        features.extractor, last.data.get("extractor"), what=str(features.path), others=f"{recipe.run.dir}/last.ckpt"
+    )
     for what, before, now in (
-        ("features", last.data.get("content_hash"), data_hash),
+        ("features", last.data.get("content_hash"), features.content_hash),
         ("vocabulary", last.data.get("text_hash"), text_hash),
     ):
         if before != now:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from selfalign_cli import parallel
@@ -13,7 +12,7 @@ from selfalign_cli.assembly.checkpoint import load_checkpoint
 from selfalign_cli.assembly.device import choose_device
 from selfalign_cli.assembly.features import needs_boxes, open_features
 from selfalign_cli.assembly.language import language_of_recipe
-from selfalign_cli.assembly.split import message_about_cut, open_split
+from selfalign_cli.assembly.split import open_split
 from selfalign_cli.data.pairs import PairDataset
 from selfalign_cli.errors import DataError, RecipeError, RunError
 from selfalign_cli.recipe.hashes import recipe_hash
@@ -22,12 +21,10 @@ from selfalign_cli.recipe.schema import Recipe
 from selfalign_cli.signals import StopRequest
 from selfalign_cli.training.cached_words import with_cached_words
 from selfalign_cli.training.metrics_log import MetricsLog, NoLog
+from selfalign_cli.training.notes import notes_on_data
 from selfalign_cli.training.run_folder import RunFolder, check_resumable
 from selfalign_cli.training.train_state import TrainState, begin_state, restore_state
 from selfalign_cli.training.trainer import Run, TrainingData, TrainingView
-
-MANY_UNKNOWN = 0.1
-"""Fraction of unknown words above which the vocabulary was probably built from other captions."""
 
 
 def train_recipe(recipe: Recipe, *, resume: bool, device: str, ui: TrainingView) -> dict[str, Any]:
@@ -120,32 +117,16 @@ def start_or_resume(
     if last is None:
         folder.begin(resume=resume)
     else:
-        for change in check_resumable(recipe, last, file.content_hash, language.captions.content_hash):
+        for change in check_resumable(recipe, last, file, language.captions.content_hash):
             ui.message(f"resuming with another {change}")
     state = begin_state(recipe, language, file.feature_dim, device)
     if last is not None:
         restore_state(state, last, what=str(folder.last))
     elif resume:
         ui.message(f"there is no {folder.last} to resume: starting at the first step")
-    for split, tokens in ((data.pairs.split, data.pairs.tokens), (data.dev.split, data.dev.tokens)):
-        note = message_about_cut(tokens, split=split, max_words=recipe.data.max_words)
-        if note:
-            ui.message(note)
-    note = _note_on_unknown_words(data)
-    if note:
+    for note in notes_on_data(recipe, data):
         ui.message(note)
     return state
-
-
-def _note_on_unknown_words(data: TrainingData) -> str | None:
-    """Return a message with the fraction of words that are not in the vocabulary, if it is large."""
-    captions, tokens = data.language.captions, data.pairs.tokens
-    marks = 2 * len(tokens)
-    unknown = np.count_nonzero(tokens.ids == captions.unknown) / max(1, len(tokens.ids) - marks)
-    if unknown <= MANY_UNKNOWN:
-        return None
-    split = data.pairs.split
-    return f"{unknown:.0%} of the words of split {split} are unknown to the vocabulary: is it that of this data?"
 
 
 def _with_cached_words(

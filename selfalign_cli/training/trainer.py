@@ -253,7 +253,6 @@ class Run:
             from selfalign_cli.models.bert import bert_config_dict
 
             bert_config = bert_config_dict(self.data.language.bert)
-        origin = self.data.pairs.file.origin
         return Checkpoint(
             recipe=self.recipe,
             feature_dim=self.data.pairs.file.feature_dim,
@@ -262,7 +261,7 @@ class Run:
             data={
                 "features": str(self.data.pairs.file.path.resolve()),
                 "content_hash": self.data.pairs.file.content_hash,
-                "extractor": None if origin is None else origin.extractor,
+                "extractor": self.data.pairs.file.extractor,
                 "text_hash": self.data.language.captions.content_hash,
             },
             model=self.state.model.state_dict(),

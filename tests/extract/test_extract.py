@@ -15,6 +15,7 @@ from support import torchrun
 from support.processes import Done, Forks, at_call
 
 from selfalign_cli.data.features.file import FeatureFile
+from selfalign_cli.scoring.embeddings import read_embeddings
 
 COUNT = 9
 ADD = "selfalign_cli.extract.spool.SpoolPart.add"
@@ -210,10 +211,20 @@ def test_another_extractor_is_refused_by_the_model(forks: Forks, photos: Path, u
     refused = forks.run("eval", "run/best.ckpt", "--data", other, cwd=tmp_path)
     assert refused.code == 2
     assert "was made by another extractor than run/best.ckpt" in refused.err
-    assert "5 regions" in refused.err
+    assert "  regions: 5 against 4" in refused.err
+    exported = forks.run("export-embeddings", "run/best.ckpt", "--data", other, "--out", "e.h5", cwd=tmp_path)
+    assert (exported.code, exported.err) == (2, refused.err)
+    resumed = forks.run("train", "r.yaml", "--resume", "--set", f"data.features={other}", cwd=tmp_path)
+    resumed.must_refuse("was made by another extractor than run/last.ckpt", "  regions: 5 against 4")
     like = tmp_path / "like.h5"
     alike = forks.run("extract", photos, "--out", like, "--like", "run/best.ckpt", *captions, cwd=tmp_path)
     assert alike.code == 0, alike.err
     assert like.read_bytes() == unbroken.read_bytes()
-    scored = forks.run("eval", "run/best.ckpt", "--data", like, cwd=tmp_path)
-    assert scored.code == 0, scored.err
+    exported = forks.run("export-embeddings", "run/best.ckpt", "--data", like, "--out", "e.h5", cwd=tmp_path)
+    assert exported.code == 0, exported.err
+    origin = FeatureFile(unbroken).origin
+    assert origin is not None
+    assert json.loads(str(read_embeddings(tmp_path / "e.h5").attributes["extractor"])) == origin.extractor
+    for file in ("run/best.ckpt", "e.h5"):
+        described = forks.run("inspect", file, "--json", cwd=tmp_path)
+        assert "backbone weightless, area 64, 4 regions" in json.loads(described.out)["extractor"]

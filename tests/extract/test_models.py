@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from support.frcnn import write_folder
 
+from selfalign_cli.data.features.origin import require_same_extractor
 from selfalign_cli.errors import CheckpointError, DataError
 from selfalign_cli.extract.backbone import TransformersBackbone, target_size
+from selfalign_cli.extract.bottom_up import BottomUpDetector, BottomUpExtractor, RegionCount
 from selfalign_cli.extract.detector import TransformersDetector
 from selfalign_cli.extract.model_folder import open_model_folder
 from selfalign_cli.extract.pictures import Picture, Pixels
@@ -142,7 +145,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     def folder(name: str) -> Path:
         place = root / name.replace(" ", "_")
-        if not place.exists() and name in BACKBONES:
+        if not place.exists() and name == BOTTOM_UP:
+            write_folder(place)
+        elif not place.exists() and name in BACKBONES:
             kind, settings = BACKBONES[name]
             save(place, kind, settings(), "AutoModel", COLOURS)
         elif not place.exists():
@@ -232,13 +237,21 @@ def test_boxes_and_scores_are_those_of_transformers(folders: Callable[[str], Pat
 def extractors(folders: Callable[[str], Path], name: str) -> Extractor:
     if name == "weightless":
         return GroupingExtractor(WeightlessBackbone(side=64), count=5)
+    if name.startswith(BOTTOM_UP):
+        under = backbone(folders("dinov2")) if "+" in name else None
+        folder = folders(BOTTOM_UP)
+        detector = BottomUpDetector(str(folder), folder, count=RegionCount(5, 5), device=CPU)
+        return BottomUpExtractor(detector) if under is None else DetectorExtractor(detector, under, count=5)
     if name in BACKBONES:
         return GroupingExtractor(backbone(folders(name)), count=5)
     detector = TransformersDetector(open_model_folder(str(folders(name.removesuffix(" + dinov2")))), device=CPU)
     return DetectorExtractor(detector, backbone(folders("dinov2")) if "+" in name else None, count=5)
 
 
-EXTRACTORS = ["weightless", *BACKBONES, *DETECTORS, *(f"{name} + dinov2" for name in DETECTORS)]
+BOTTOM_UP = "bottom-up"
+"""Alone it keeps the published layout: see `test_bottom_up.py`."""
+PAIRS = [f"{name} + dinov2" for name in (*DETECTORS, BOTTOM_UP)]
+EXTRACTORS = ["weightless", *BACKBONES, *DETECTORS, *PAIRS]
 
 
 @pytest.mark.parametrize("name", EXTRACTORS)
@@ -289,6 +302,34 @@ def test_identities_differ_by_what_decides_the_numbers(folders: Callable[[str], 
         extractors(folders, "detr + dinov2").identity(),
     ]
     assert len({json.dumps(identity) for identity in found}) == len(found)
+
+
+def changes(identity: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Every identity that differs in one setting: another value, and none at all."""
+    for key, value in identity.items():
+        if isinstance(value, dict):
+            yield from ((at, {**identity, key: inner}) for at, inner in changes(value, (*path, key)))
+        else:
+            yield (*path, key), {**identity, key: f"{value}?"}
+            yield (*path, key), {name: other for name, other in identity.items() if name != key}
+
+
+@pytest.mark.parametrize("name", ["weightless", "vit", "detr", "detr + dinov2", BOTTOM_UP, "bottom-up + dinov2"])
+def test_any_other_setting_is_another_extractor(folders: Callable[[str], Path], name: str) -> None:
+    """All settings of the identity, whatever they are; names of models alone do not count."""
+    known = extractors(folders, name).identity()
+    require_same_extractor(json.loads(json.dumps(known)), known, what="new.h5", others="best.ckpt")
+    seen = set()
+    for path, other in changes(known):
+        seen.add(path[-1])
+        if path[1:] == ("name",):
+            require_same_extractor(other, known, what="new.h5", others="best.ckpt")
+            continue
+        with pytest.raises(DataError) as refused:
+            require_same_extractor(other, known, what="new.h5", others="best.ckpt")
+        message = refused.value.message
+        assert all(part in message for part in ("new.h5", "best.ckpt", f"\n  {' '.join(path)}: ")), message
+    assert {"kind", "regions", "order", "pooling", "version"} <= seen
 
 
 @pytest.mark.parametrize("changed", ["preprocessor_config.json", "config.json", "model.safetensors"])

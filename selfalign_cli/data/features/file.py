@@ -30,7 +30,7 @@ import numpy.typing as npt
 
 from selfalign_cli.data.features.array_in_file import ArrayInFile, expect_unchanged
 from selfalign_cli.data.features.layout import read_facts, read_texts
-from selfalign_cli.data.features.origin import Origin
+from selfalign_cli.data.features.origin import Extractor, Origin
 from selfalign_cli.errors import DataError
 
 
@@ -74,6 +74,11 @@ class FeatureFile:
     def content_hash(self) -> str:
         """SHA-256 (hex) over regions, captions and ids, computed at conversion."""
         return self.facts.content_hash
+
+    @property
+    def extractor(self) -> Extractor | None:
+        """Identity of what made the regions; None where the file does not say it."""
+        return None if self.facts.origin is None else self.facts.origin.extractor
 
     @property
     def origin(self) -> Origin | None:

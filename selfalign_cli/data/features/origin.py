@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from selfalign_cli.errors import DataError
+
+HASH_LENGTH, HASH_DIGITS = 64, 8
 
 Extractor = dict[str, Any]
 """All that decides the numbers of an extractor, in JSON types: kind, models with hashes of their files, rules."""
@@ -36,11 +39,16 @@ def require_same_extractor(one: Extractor | None, other: Extractor | None, *, wh
     Raises:
         DataError: both are known and differ; names of folders do not count, hashes decide.
     """
-    if one is None or other is None or _decisive(one) == _decisive(other):
+    if one is None or other is None:
         return
+    own, known = (dict(_decisive(extractor)) for extractor in (one, other))
+    changed = [name for name in sorted({*own, *known}) if own.get(name) != known.get(name)]
+    if not changed:
+        return
+    found = "".join(f"\n  {name}: {_shown(own.get(name))} against {_shown(known.get(name))}" for name in changed)
     raise DataError(
         f"{what} was made by another extractor than {others}\n"
-        f"  {what}: {described(one)}\n  {others}: {described(other)}",
+        f"  {what}: {described(one)}\n  {others}: {described(other)}{found}",
         "extract the pictures again the way the model knows: selfalign extract PICTURES --out FILE.h5 --like CKPT",
     )
 
@@ -53,13 +61,20 @@ def described(extractor: Extractor) -> str:
         if isinstance(model, dict):
             weights = next((str(value) for key, value in model.items() if key.startswith(("model.", "pytorch_"))), "")
             area = f", area {model['area']}" if "area" in model else ""
-            parts.append(f"{name} {model.get('name')}{f' ({weights[:8]})' if weights else ''}{area}")
+            parts.append(f"{name} {model.get('name')}{f' ({weights[:HASH_DIGITS]})' if weights else ''}{area}")
     return ", ".join([*parts, f"{extractor.get('regions')} regions"])
 
 
-def _decisive(extractor: Extractor) -> Extractor:
-    """An identity without the names of folders."""
-    return {
-        key: {name: value for name, value in part.items() if name != "name"} if isinstance(part, dict) else part
-        for key, part in extractor.items()
-    }
+def _decisive(extractor: Extractor, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting by its path, without the names of folders."""
+    for key, value in extractor.items():
+        if isinstance(value, dict):
+            yield from _decisive(value, f"{path}{key} ")
+        elif not (path and key == "name"):
+            yield f"{path}{key}", value
+
+
+def _shown(value: object) -> str:
+    """A setting, hashes cut to their start."""
+    text = "nothing" if value is None else str(value)
+    return text if len(text) < HASH_LENGTH else f"{text[:HASH_DIGITS]}…"

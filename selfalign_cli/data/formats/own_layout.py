@@ -120,9 +120,8 @@ def _origin(files: Sequence[FeatureFile]) -> Origin | None:
     """
     first = files[0]
     for file in files[1:]:
-        own, others = (None if each.origin is None else each.origin.extractor for each in (file, first))
-        require_same_extractor(own, others, what=str(file.path), others=str(first.path))
-        if (own is None) != (others is None):
+        require_same_extractor(file.extractor, first.extractor, what=str(file.path), others=str(first.path))
+        if (file.extractor is None) != (first.extractor is None):
             raise DataError(f"only one of {first.path} and {file.path} says which extractor made it")
     return first.origin
 
