@@ -9,6 +9,11 @@ from torch import nn
 
 from selfalign_cli.assembly.options import options_of
 from selfalign_cli.models.hosts.camera import CameraImageEncoder, CameraTextEncoder
+from selfalign_cli.models.hosts.vse_infty import (
+    VseInftyBertTextEncoder,
+    VseInftyImageEncoder,
+    VseInftyTextEncoder,
+)
 from selfalign_cli.models.hosts.vsrn import VsrnImageEncoder, VsrnTextEncoder
 from selfalign_cli.models.retrieval import RetrievalModel
 from selfalign_cli.models.selfalign import SelfAlign
@@ -19,6 +24,8 @@ from selfalign_cli.recipe.schema import Recipe
 ENCODERS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
     "vsrn": (VsrnImageEncoder, VsrnTextEncoder),
     "camera": (CameraImageEncoder, CameraTextEncoder),
+    "vse_infty": (VseInftyImageEncoder, VseInftyTextEncoder),
+    "vse_infty_bert": (VseInftyImageEncoder, VseInftyBertTextEncoder),
 }
 """Image encoder and text encoder of each host in `recipe.hosts.HOSTS`."""
 

@@ -22,6 +22,9 @@ class CaptionEncoder(Protocol):
     def encode(self, text: str) -> list[int]:
         """Ids of a caption, start and end marks included."""
 
+    def word_numbers(self, text: str) -> list[int]:
+        """For each of these ids the number of its word, from 0; -1 for marks that are never altered."""
+
     def unknown_words(self, text: str) -> list[str]:
         """The words of a caption that it does not know, each once, in the order of the caption."""
 
@@ -37,6 +40,10 @@ class CaptionEncoder(Protocol):
     @property
     def unknown(self) -> int:
         """Id of what it does not know."""
+
+    @property
+    def mask(self) -> int | None:
+        """Id that stands for a masked word; None where there is none."""
 
     @property
     def content_hash(self) -> str:
@@ -59,7 +66,8 @@ def language_of_recipe(recipe: Recipe) -> Language:
 
         source = recipe.model.bert
         bert = load_bert(source)
-        tokenizer = load_tokenizer(source, published=recipe.compat == "published")
+        chinese = recipe.host.splits_chinese
+        tokenizer = load_tokenizer(source, published=recipe.compat == "published", split_chinese=chinese)
         check_limits(bert, tokens=len(tokenizer), max_words=recipe.data.max_words, source=source)
         return Language(tokenizer, bert)
     assert recipe.data.vocab is not None  # a fault of the recipe otherwise
@@ -72,7 +80,7 @@ def language_of_recipe(recipe: Recipe) -> Language:
         )
     if recipe.data.tokenizer != "auto":
         vocabulary = replace(vocabulary, tokenizer=recipe.data.tokenizer)
-    return Language(vocabulary, None)
+    return Language(vocabulary.with_mask() if recipe.data.alter_words else vocabulary, None)
 
 
 def language_of_checkpoint(checkpoint: Checkpoint) -> Language:

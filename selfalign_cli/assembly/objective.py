@@ -5,12 +5,16 @@ This is the only list of terms. A term is a function or a module in `losses`, an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import Tensor
 
 from selfalign_cli.assembly.options import options_of
 from selfalign_cli.losses.captioning import generator_loss
 from selfalign_cli.losses.concept import ConceptAlignment
 from selfalign_cli.losses.context import context_loss
+from selfalign_cli.losses.contrastive import InfoNce, PairwiseSigmoid
 from selfalign_cli.losses.diversity import diversity_loss
 from selfalign_cli.losses.objective import Objective, Term
 from selfalign_cli.losses.ranking import ranking_loss
@@ -27,13 +31,19 @@ def build_objective(recipe: Recipe, *, vocab_size: int | None) -> Objective:
 
 
 def _ranking(loss: LossSection) -> Term:
-    """The hinge on similarities."""
-    (options,) = options_of(loss.ranking, ranking_loss, elsewhere=("hardest_negative", "warmup_epochs"))
+    """The loss on similarities: the hinge, whose warm-up counts all violations, or one with a temperature."""
+    section = loss.ranking
+    elsewhere = ("kind", "weight", "hardest_negative", "warmup_epochs", "warmup_mode")
+    hinge, infonce, sigmoid = options_of(section, ranking_loss, InfoNce, PairwiseSigmoid, elsewhere=elsewhere)
+    function: Callable[..., Tensor] = ranking_loss
+    settings: dict[str, Any] = {**hinge, "mode": "hardest" if section.hardest_negative else "sum"}
+    if section.kind != "hinge":
+        function, settings = InfoNce(**infonce) if section.kind == "infonce" else PairwiseSigmoid(**sigmoid), {}
     return Term(
         "ranking",
-        weight=1.0,
-        weight_key=None,
-        function=ranking_loss,
+        weight=section.weight,
+        weight_key="loss.ranking.weight",
+        function=function,
         reads={
             "image_pooled": "images.vectors.pooled",
             "image_shared": "images.vectors.shared",
@@ -41,8 +51,8 @@ def _ranking(loss: LossSection) -> Term:
             "text_shared": "texts.vectors.shared",
             **({} if loss.same_image_negatives else PICTURES),
         },
-        settings={**options, "mode": "hardest" if loss.ranking.hardest_negative else "sum"},
-        warmup={"mode": "mean"},
+        settings=settings,
+        warmup={"mode": section.warmup_mode} if section.kind == "hinge" else {},
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from selfalign_cli.models.retrieval import RetrievalModel
 from selfalign_cli.recipe.schema import Recipe
 
 MODEL, TOKEN_ENCODER = "model", "bert"
+NOT_DECAYED = ("concept", "ranking")  # prototypes, which are put to unit length in each step; temperatures
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,25 @@ def parameter_groups(model: RetrievalModel, objective: Objective) -> ParameterGr
 
 
 def build_optimizer(recipe: Recipe, groups: ParameterGroups) -> torch.optim.Adam:
-    """Adam with betas 0.9/0.999, eps 1e-8 and no decay (MODELS.md section 7); BERT has its own step size."""
-    rate = recipe.optim.learning_rate
-    bert_rate = recipe.optim.bert_learning_rate or rate
-    bert, others = groups.of([TOKEN_ENCODER]), groups.of(set(groups.by_name) - {TOKEN_ENCODER})
-    sections = [{"params": others, "lr": rate, "initial_lr": rate}]
+    """Adam with betas 0.9/0.999 and eps 1e-8 (MODELS.md section 7), or AdamW where weights decay.
+
+    BERT has its own step size. Prototypes and temperatures do not decay.
+    """
+    optim = recipe.optim
+    bert, spared = groups.of([TOKEN_ENCODER]), groups.of(NOT_DECAYED) if optim.weight_decay else []
+    named_apart = {TOKEN_ENCODER, *(NOT_DECAYED if optim.weight_decay else ())}
+    sections = [_section(groups.of(set(groups.by_name) - named_apart), optim.learning_rate)]
     if bert:
-        sections.append({"params": bert, "lr": bert_rate, "initial_lr": bert_rate})
-    return torch.optim.Adam(sections, lr=rate, fused=True)
+        sections.append(_section(bert, optim.bert_learning_rate or optim.learning_rate))
+    if spared:
+        sections.append({**_section(spared, optim.learning_rate), "weight_decay": 0.0})
+    if optim.weight_decay:
+        return torch.optim.AdamW(sections, lr=optim.learning_rate, weight_decay=optim.weight_decay, fused=True)
+    return torch.optim.Adam(sections, lr=optim.learning_rate, fused=True)
+
+
+def _section(parameters: Sequence[nn.Parameter], rate: float) -> dict[str, Any]:
+    return {"params": list(parameters), "lr": rate, "initial_lr": rate}
 
 
 def training_quirks(recipe: Recipe, *, epoch: int) -> TrainingQuirks:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from selfalign_cli.data.alterations import Alterations, kept_regions, step_generator
 from selfalign_cli.data.features.file import FeatureFile
-from selfalign_cli.data.text.token_table import TokenTable
+from selfalign_cli.data.text.token_table import TokenTable, collate_texts
 from selfalign_cli.encodings import ImageBatch, PairBatch
 from selfalign_cli.errors import DataError
 
@@ -33,6 +34,8 @@ class PairDataset:
         split: name of the split.
         encode: gives the ids of a caption, marks included; called once per caption.
         max_words: longest caption in tokens, marks included; longer ones are cut and counted in `tokens.cut`.
+        alterations: how training alters regions and words; None for not at all.
+        words: gives the number of its word for each id of a caption, where words are altered.
 
     Attributes:
         captions: (P,) caption rows in the file.
@@ -49,13 +52,16 @@ class PairDataset:
         split: str,
         encode: Callable[[str], list[int]],
         max_words: int | None = None,
+        alterations: Alterations | None = None,
+        words: Callable[[str], list[int]] | None = None,
     ) -> None:
         self.file = file
+        self.alterations = alterations
         self.split = split
         self.captions = file.split_captions(split)
         self.images = file.facts.caption_image[self.captions]
         texts = file.captions
-        self.tokens = TokenTable.encode([texts[row] for row in self.captions], encode, max_words)
+        self.tokens = TokenTable.encode([texts[row] for row in self.captions], encode, max_words, words)
 
     def __len__(self) -> int:
         """Number P of pairs."""
@@ -92,7 +98,11 @@ def collate_images(file: FeatureFile, rows: npt.ArrayLike, regions: int | None =
 
 
 def collate_pairs(
-    dataset: PairDataset, indices: npt.ArrayLike, width: int | None = None, shard: slice = EVERYTHING
+    dataset: PairDataset,
+    indices: npt.ArrayLike,
+    width: int | None = None,
+    shard: slice = EVERYTHING,
+    draws: np.random.Generator | None = None,
 ) -> PairBatch:
     """Collate pairs of a split, sorted by caption length, longest first, equals in the given order.
 
@@ -101,8 +111,11 @@ def collate_pairs(
         indices: (B,) numbers of pairs in the data set.
         width: columns of the captions; None for the longest.
         shard: rows of the sorted batch to read; they are padded as in the whole batch.
+        draws: random numbers for the alterations of the data set; None for no alterations.
     """
     indices = np.asarray(indices, dtype=np.int64)
+    if draws is not None and dataset.alterations is not None:
+        return _collate_altered(dataset, dataset.alterations, indices, width, shard, draws)
     lengths, rows = dataset.tokens.lengths(indices), dataset.images[indices]
     offsets = dataset.file.facts.offsets
     regions = int((offsets[rows + 1] - offsets[rows]).max(initial=0))
@@ -110,6 +123,52 @@ def collate_pairs(
     texts = dataset.tokens.batch(indices, int(lengths.max(initial=0)) if width is None else width)
     images = collate_images(dataset.file, dataset.images[indices], regions)
     return PairBatch(images, texts, torch.from_numpy(dataset.captions[indices]))
+
+
+def _collate_altered(
+    dataset: PairDataset,
+    alterations: Alterations,
+    indices: Rows,
+    width: int | None,
+    shard: slice,
+    draws: np.random.Generator,
+) -> PairBatch:
+    """Draw for the whole batch, whichever rows are read: every process draws the same."""
+    offsets, rows = dataset.file.facts.offsets, dataset.images[indices]
+    kept = [kept_regions(draws.random(offsets[row + 1] - offsets[row]), alterations.regions) for row in rows]
+    captions = [_altered_caption(dataset.tokens, alterations, number, draws) for number in indices]
+    lengths = np.asarray([len(ids) for ids in captions])
+    order = np.argsort(-lengths, kind="stable")[shard]
+    texts = collate_texts([captions[position] for position in order], width or int(lengths.max(initial=0)))
+    images = collate_images(dataset.file, rows[order])
+    regions = max((int(mask.sum()) for mask in kept), default=0)
+    images = _with_regions(images, [kept[position] for position in order], regions)
+    return PairBatch(images, texts, torch.from_numpy(dataset.captions[indices[order]]))
+
+
+def _altered_caption(
+    tokens: TokenTable, alterations: Alterations, number: int, draws: np.random.Generator
+) -> list[int]:
+    ids: list[int] = tokens.row(number).tolist()
+    words = list(range(len(ids))) if tokens.words is None else tokens.words_of(number).tolist()
+    if not alterations.words:
+        return ids
+    numbers = draws.random(1 + max(words)).tolist()
+    return alterations.altered_ids(ids, words, numbers, lambda: int(draws.integers(alterations.vocabulary)))
+
+
+def _with_regions(images: ImageBatch, kept: Sequence[npt.NDArray[np.bool_]], regions: int) -> ImageBatch:
+    """The regions that are kept, moved together, zero-padded to a number of regions."""
+    mask = np.zeros((len(kept), regions), dtype=bool)
+    features = images.features.new_zeros(len(kept), regions, images.features.shape[2])
+    boxes = None if images.boxes is None else images.boxes.new_zeros(len(kept), regions, 4)
+    for row, stays in enumerate(kept):
+        places, count = np.flatnonzero(stays), int(stays.sum())
+        mask[row, :count] = True
+        np.take(images.features[row].numpy(), places, axis=0, out=features[row, :count].numpy())
+        if boxes is not None and images.boxes is not None:
+            boxes[row, :count] = images.boxes[row, places]
+    return replace(images, features=features, mask=torch.from_numpy(mask), boxes=boxes)
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
@@ -132,8 +191,9 @@ def pair_batches(
     workers: int = 0,
     width: int | None = None,
     shard: slice = EVERYTHING,
+    drop_last: bool = False,
 ) -> Generator[PairBatch, None, None]:
-    """One epoch of shuffled training batches; the last one may be smaller.
+    """One epoch of shuffled training batches, altered as the data set says; the last one may be smaller.
 
     Args:
         dataset: the pairs.
@@ -145,14 +205,21 @@ def pair_batches(
             so threads do what processes would, without copies between them.
         width: columns of the captions; None for the longest of each batch.
         shard: rows of each sorted batch to read: those of one of several processes.
+        drop_last: leave out a last batch that is smaller.
 
     Raises:
         RunError: the file was replaced or cut short.
         DataError: a picture is faulty.
     """
     order = epoch_order(len(dataset), seed, epoch).numpy()
-    steps = [order[start : start + batch_size] for start in range(0, len(order), batch_size)][start_step:]
-    collate = partial(collate_pairs, dataset, width=width, shard=shard)
+    count = steps_in_epoch(len(order), batch_size, drop_last=drop_last)
+    steps = range(start_step, count)
+
+    def collate(step: int) -> PairBatch:
+        draws = step_generator(seed, epoch, step) if dataset.alterations is not None else None
+        rows = order[step * batch_size : (step + 1) * batch_size]
+        return collate_pairs(dataset, rows, width, shard, draws)
+
     if workers == 0:
         yield from map(collate, steps)
         return
@@ -168,6 +235,11 @@ def pair_batches(
         finally:
             for batch in ahead:
                 batch.cancel()
+
+
+def steps_in_epoch(pairs: int, batch_size: int, *, drop_last: bool) -> int:
+    """Number of batches of an epoch."""
+    return pairs // batch_size if drop_last else -(-pairs // batch_size)
 
 
 def _padded(counts: Rows, length: int, width: int, dtype: torch.dtype) -> Tensor:

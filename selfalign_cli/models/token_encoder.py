@@ -72,25 +72,25 @@ class TokenEncoder:
         if texts.states is not None:
             return texts.states
         ids = texts.ids if self.pad_id == 0 else texts.ids.masked_fill(~texts.mask, self.pad_id)
+        read = texts.mask & (ids != self.pad_id)  # altered words may be padding too (G7)
         if ids.device.type == "cpu" and not (self.padding_is_read or self.finetune or self.bert.training):
-            return self._states_by_length(ids, texts.mask)
+            return self._states_by_length(ids, read, texts.lengths)
         with torch.set_grad_enabled(self.finetune and torch.is_grad_enabled()):
-            output = self.bert(input_ids=ids, attention_mask=texts.mask.long())
+            output = self.bert(input_ids=ids, attention_mask=read.long())
         states: Tensor = output.last_hidden_state
         return states
 
     @torch.no_grad()
-    def _states_by_length(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def _states_by_length(self, ids: Tensor, read: Tensor, lengths: Tensor) -> Tensor:
         """Token states with captions of similar lengths together, so that little is computed for padding.
 
         The states at padding depend on the batch and must not be read. Of use on CPUs only: elsewhere one would have
         to wait for the lengths.
         """
-        lengths = mask.sum(1)
         parts = []
         for rows in torch.split(lengths.argsort(stable=True), CAPTIONS_TOGETHER):
             width = int(lengths[rows[-1]])
-            output = self.bert(input_ids=ids[rows, :width], attention_mask=mask[rows, :width].long())
+            output = self.bert(input_ids=ids[rows, :width], attention_mask=read[rows, :width].long())
             parts.append((rows, output.last_hidden_state))
         states: Tensor = parts[0][1].new_zeros(*ids.shape, parts[0][1].shape[-1])
         for rows, part in parts:

@@ -16,12 +16,15 @@ from selfalign_cli.models.bert import CURRENT_CONFIG, OLDER_CONFIG, bert_config_
 PIECES = "vocab.txt"
 
 
-def read_bert_folder(folder: Path, *, vectors: int) -> tuple[WordPieceTokenizer, nn.Module, dict[str, Any]]:
+def read_bert_folder(
+    folder: Path, *, vectors: int, split_chinese: bool
+) -> tuple[WordPieceTokenizer, nn.Module, dict[str, Any]]:
     """Read configuration and pieces of a BERT folder; its weights may be missing.
 
     Args:
         folder: holds `bert_config.json` (or `config.json`) and `vocab.txt`.
         vectors: number of pieces that the checkpoint has vectors for.
+        split_chinese: take every Chinese character as a word.
 
     Returns:
         The tokenizer of the published programs, a BERT without weights (on the meta device), and its configuration
@@ -40,7 +43,7 @@ def read_bert_folder(folder: Path, *, vectors: int) -> tuple[WordPieceTokenizer,
             f"--bert {folder} lacks {' and '.join(lacking)}",
             "take the folder the checkpoint was trained with, e.g. uncased_L-12_H-768_A-12",
         )
-    tokenizer = load_tokenizer(str(folder), published=True)
+    tokenizer = load_tokenizer(str(folder), published=True, split_chinese=split_chinese)
     if len(tokenizer) != vectors:
         raise DataError(
             f"{folder / PIECES} has {len(tokenizer):,} pieces; the checkpoint has vectors for {vectors:,}",

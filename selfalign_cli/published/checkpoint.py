@@ -1,9 +1,9 @@
-"""Read a checkpoint of the published VSRN, CAMERA and SelfAlign programs, without running its pickle.
+"""Read a checkpoint of the published VSRN, CAMERA, VSE∞ and SelfAlign programs, without running its pickle.
 
-Such a file (`*.pth.tar`, never a tar archive) holds a dict: `model`, a list of the state dicts of image encoder, text
-encoder and, with SelfAlign, prototypes; `opt`, an `argparse.Namespace`; `epoch`, `Eiters` and `best_rsum`. It is a zip
-archive, or, from before torch 1.6, five pickles followed by the raw numbers; those of Python 2 name the storage
-location `cuda:0`.
+Such a file (`*.pth.tar`, never a tar archive, or `*.pth`) holds a dict: `model`, a list of the state dicts of image
+encoder, text encoder and, with SelfAlign, prototypes; `opt`, an `argparse.Namespace`; `epoch`, `Eiters` and
+`best_rsum`. It is a zip archive, or, from before torch 1.6, five pickles followed by the raw numbers; those of Python 2
+name the storage location `cuda:0`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from selfalign_cli.data.restricted_pickle import NUMPY_SCALARS, names_in_pickle
 from selfalign_cli.errors import CheckpointError
 
 State = dict[str, Tensor]
+POOLING, GRID = "gpool.", "image_encoder."
+IMAGE_MARKS = ("img_rnn.", "Rs_GCN_", "position_enc.", "mvs.", POOLING)
 NAMESPACE = "argparse.Namespace"
 OLD_FILE_PICKLES = 5  # magic number, version, machine, content, keys
 # What every checkpoint refers to; anything else in a refused file is worth naming.
@@ -46,7 +48,8 @@ class PublishedCheckpoint:
         options: the options of the training script.
         epoch: epochs begun.
         steps: optimizer steps done.
-        selection: best dev score so far, R@1 + R@5 of both directions (stored as `best_rsum`); None when absent.
+        selection: best dev score so far, stored as `best_rsum`: R@1 + R@5 of both directions, or, of VSE∞, the true
+            rsum; None when absent.
     """
 
     path: Path
@@ -59,8 +62,10 @@ class PublishedCheckpoint:
     selection: float | None
 
     @property
-    def host(self) -> Literal["vsrn", "camera"]:
+    def host(self) -> Literal["vsrn", "camera", "vse_infty", "vse_infty_bert"]:
         """The host whose weights they are."""
+        if any(name.startswith(POOLING) for name in self.image):
+            return "vse_infty_bert" if any(name.startswith("bert.") for name in self.text) else "vse_infty"
         return "camera" if any(name.startswith(("position_enc.", "mvs.")) for name in self.image) else "vsrn"
 
     @property
@@ -91,10 +96,15 @@ def read_published_checkpoint(path: Path) -> PublishedCheckpoint:
     if not isinstance(states, list | tuple) or len(states) not in (2, 3) or not all(map(_is_state, states)):
         raise CheckpointError(f"{path}: model is no list of two or three dicts of tensors", _EXPECTED)
     image, text, *prototypes = (_without_parallel_prefix(state) for state in states)
-    if not any(name.startswith(("img_rnn.", "Rs_GCN_", "position_enc.", "mvs.")) for name in image):
+    if any(name.startswith(GRID) for name in image):
         raise CheckpointError(
-            f"{path} is a checkpoint of neither VSRN nor CAMERA: its image encoder has none of the weights img_rnn.*, "
-            f"Rs_GCN_*, position_enc.*, mvs.*, but {', '.join(list(image)[:5]) or 'nothing'}"
+            f"{path} is a grid model of VSE∞, whose image encoder is a whole network over pixels ({GRID}*)",
+            "take a region model (butd_region in its name), which reads region features",
+        )
+    if not any(name.startswith(IMAGE_MARKS) for name in image):
+        raise CheckpointError(
+            f"{path} is a checkpoint of neither VSRN, CAMERA nor VSE∞: its image encoder has none of the weights "
+            f"{', '.join(f'{mark}*' for mark in IMAGE_MARKS)}, but {', '.join(list(image)[:5]) or 'nothing'}"
         )
     return PublishedCheckpoint(
         path=path,
@@ -108,7 +118,7 @@ def read_published_checkpoint(path: Path) -> PublishedCheckpoint:
     )
 
 
-_EXPECTED = "expected a checkpoint.pth.tar or model_best.pth.tar of the published VSRN, CAMERA or SelfAlign scripts"
+_EXPECTED = "expected a model_best.pth.tar of the published VSRN, CAMERA or SelfAlign scripts, or one of VSE∞ (.pth)"
 
 
 def _load(path: Path) -> object:

@@ -21,11 +21,14 @@ from selfalign_cli.assembly.language import CaptionEncoder
 from selfalign_cli.data.atomic import refuse_existing
 from selfalign_cli.errors import CheckpointError, DataError
 from selfalign_cli.published.checkpoint import PublishedCheckpoint, read_published_checkpoint
-from selfalign_cli.published.options import host_of_options, is_flickr, recipe_from_published
+from selfalign_cli.published.options import VSE_INFTY_DECAY, host_of_options, is_flickr, recipe_from_published
 from selfalign_cli.published.vocabulary import read_vocabulary
 from selfalign_cli.published.weights import attention_layers, fit_weights, tensor_size
 from selfalign_cli.recipe.hosts import HOSTS
 from selfalign_cli.recipe.schema import Recipe
+
+SELECTIONS = {"r1+r5": "best dev R@1 + R@5, both directions", "rsum": "best dev rsum"}
+POSITIONS = "bert.embeddings.position_embeddings.weight"
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class ImportSources:
     """What is needed in addition to the old checkpoint.
 
     Attributes:
-        vocab: vocabulary file of the run; VSRN needs it.
-        bert: BERT folder (configuration and vocab.txt; weights are not read); CAMERA needs it.
+        vocab: vocabulary file of the run, for hosts that read words.
+        bert: BERT folder (configuration and vocab.txt; weights are not read), for hosts that read word pieces.
         tokenizer, lowercase: how captions are read; None for what the vocabulary records, or treebank and ascii.
         data: feature file that the new checkpoint names; None for none.
     """
@@ -109,7 +112,7 @@ def import_checkpoint(source: Path, out: Path, sources: ImportSources, *, overwr
         model=weights,
         epoch=published.epoch,
         step=published.steps,
-        scores={} if published.selection is None else {"r1+r5": published.selection},
+        scores={} if published.selection is None else {recipe.validation.select_by: published.selection},
         training=None,
     )
     save_checkpoint(out, checkpoint)
@@ -117,7 +120,7 @@ def import_checkpoint(source: Path, out: Path, sources: ImportSources, *, overwr
 
 
 def _recipe(published: PublishedCheckpoint, language: _Language, sources: ImportSources) -> Recipe:
-    if host_of_options(published.options) != published.host:
+    if not _options_fit(published):
         weights, options = HOSTS[published.host].title, HOSTS[host_of_options(published.options)].title
         raise CheckpointError(f"{published.path} has the weights of {weights} and the options of {options}")
     try:
@@ -129,15 +132,23 @@ def _recipe(published: PublishedCheckpoint, language: _Language, sources: Import
             tokenizer=getattr(language.captions, "tokenizer", "auto"),
             lowercase=getattr(language.captions, "lowercase", "ascii"),
             features=str(sources.data.resolve()) if sources.data is not None else "unknown",
+            host_name=published.host,
+            positions=None if language.bert is None else tensor_size(published, "text", POSITIONS, axis=0),
         )
     except CheckpointError as fault:
         raise CheckpointError(f"{published.path}: {fault.message}", fault.hint) from fault
 
 
+def _options_fit(published: PublishedCheckpoint) -> bool:
+    """Whether options and weights are of one program; VSE∞'s may lack what tells its options from VSRN's."""
+    host, of_options = published.host, host_of_options(published.options)
+    return of_options != "camera" if host in VSE_INFTY_DECAY else of_options == host
+
+
 def _check_positions(published: PublishedCheckpoint, recipe: Recipe) -> None:
     """Refuse captions longer than BERT has positions for."""
     if recipe.host.captions == "pieces":
-        positions = tensor_size(published, "text", "bert.embeddings.position_embeddings.weight", axis=0)
+        positions = tensor_size(published, "text", POSITIONS, axis=0)
         if (recipe.data.max_words or 0) > positions:
             raise CheckpointError(
                 f"{published.path}: its options say captions of {recipe.data.max_words} pieces, and its BERT has "
@@ -157,12 +168,17 @@ def _words(published: PublishedCheckpoint, sources: ImportSources) -> _Language:
             f"{published.path} is a {HOSTS[published.host].title} checkpoint, which does not hold its vocabulary",
             "add --vocab with the vocabulary of the run, e.g. vocab/f30k_precomp_vocab.pkl",
         )
-    _check_final_norm(published)
-    vocabulary = read_vocabulary(sources.vocab, tokenizer=sources.tokenizer, lowercase=sources.lowercase)
+    if published.host == "vsrn":
+        _check_final_norm(published)
+    masked = published.host in VSE_INFTY_DECAY  # it appends a mask, and lower-cases every letter
+    lowercase = sources.lowercase or ("unicode" if masked else None)
+    vocabulary = read_vocabulary(sources.vocab, tokenizer=sources.tokenizer, lowercase=lowercase)
+    vocabulary = vocabulary.with_mask() if masked else vocabulary
     rows = tensor_size(published, "text", "embed.weight", axis=0)
     if len(vocabulary) != rows:
         raise DataError(
-            f"{sources.vocab} has {len(vocabulary):,} words; the word table of {published.path} has {rows:,}",
+            f"{sources.vocab} has {len(vocabulary):,} words{', <mask> included' * masked}; the word table of "
+            f"{published.path} has {rows:,}",
             "take the vocabulary the checkpoint was trained with: those of other programs and data sets have other "
             "ids for the same words",
         )
@@ -194,7 +210,8 @@ def _pieces(published: PublishedCheckpoint, sources: ImportSources) -> _Language
     from selfalign_cli.published.bert import read_bert_folder
 
     vectors = tensor_size(published, "text", "bert.embeddings.word_embeddings.weight", axis=0)
-    return _Language(*read_bert_folder(sources.bert, vectors=vectors))
+    chinese = HOSTS[published.host].splits_chinese
+    return _Language(*read_bert_folder(sources.bert, vectors=vectors, split_chinese=chinese))
 
 
 def _data_of(path: Path | None, recipe: Recipe, width: int, captions: CaptionEncoder) -> dict[str, Any]:
@@ -216,7 +233,7 @@ def _summary(published: PublishedCheckpoint, checkpoint: Checkpoint, language: _
     return {
         "model": recipe.host.title + (" with SelfAlign" if published.selfalign else ""),
         "trained": f"{published.epoch} epochs, {published.steps:,} steps",
-        "best dev R@1 + R@5, both directions": selection,
+        SELECTIONS[recipe.validation.select_by]: selection,
         "widths": f"regions {checkpoint.feature_dim:,}, embeddings {recipe.embed_dim:,}",
         "captions": f"{len(language.captions):,} {kind}{reading}",
         "compat": recipe.compat,

@@ -66,6 +66,24 @@ CAMERA_TEXT: Rules = (
     ("fc2", "feed_forward.3"),
     ("bn", "norm"),
 )
+VSE_INFTY_IMAGE: Rules = (
+    ("fc", "fc"),
+    ("mlp.layers.0", "hidden"),
+    ("mlp.bns.0", "norm"),
+    ("mlp.layers.1", "out"),
+    ("gpool", "pool"),
+)
+VSE_INFTY_TEXT: Rules = (("embed", "embed"), ("rnn", "gru"), ("gpool", "pool"))
+VSE_INFTY_BERT_TEXT: Rules = (("bert", "bert"), ("linear", "word_map"), ("gpool", "pool"))
+UNUSED = ("mlp.bns.1.",)
+"""Weights of VSE∞ that its program never uses (G18)."""
+HOSTS: Mapping[str, tuple[Rules, Rules]] = {
+    "vsrn": (VSRN_IMAGE, VSRN_TEXT),
+    "camera": (CAMERA_IMAGE, CAMERA_TEXT),
+    "vse_infty": (VSE_INFTY_IMAGE, VSE_INFTY_TEXT),
+    "vse_infty_bert": (VSE_INFTY_IMAGE, VSE_INFTY_BERT_TEXT),
+}
+"""Rules of the image encoder and of the text encoder of each host."""
 CAPTIONER: Rules = (
     ("encoder.vid2hid", "region_map"),
     ("encoder.rnn", "encoder"),

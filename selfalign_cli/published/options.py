@@ -18,6 +18,10 @@ IN_CHECKPOINT = "in the checkpoint"
 FROZEN_EPOCHS = {"vsrn": 0, "camera": 1}
 """Epochs in which the published programs leave the prototypes alone (M9)."""
 
+VSE_INFTY_DECAY = {"vse_infty": 1e-2, "vse_infty_bert": 1e-4}
+"""Weight decay of VSE∞'s region models, which no option records (G5)."""
+BERT_FACTOR = 0.1  # of the step size, for VSE∞'s BERT
+
 
 def recipe_from_published(
     options: Mapping[str, Any],
@@ -29,6 +33,8 @@ def recipe_from_published(
     lowercase: str = "ascii",
     features: str = "unknown",
     run: str = "runs/imported",
+    host_name: str | None = None,
+    positions: int | None = None,
 ) -> Recipe:
     """Translate published options.
 
@@ -41,11 +47,15 @@ def recipe_from_published(
         attention_layers: CAMERA's, which is not among the published options.
         tokenizer, lowercase: how VSRN's captions are read, which are not among them either.
         features, run: paths for the recipe.
+        host_name: the host; None for the one that the options are of.
+        positions: length of BERT's position table, which limits the captions of VSE∞ (G16).
 
     Raises:
         CheckpointError: an option that decides about the scores is missing, or has a value that cannot be.
     """
-    host = HOSTS[host_of_options(options)]
+    host = HOSTS[host_name or host_of_options(options)]
+    if host.name in VSE_INFTY_DECAY:
+        return _checked(_vse_infty(options, host, selfalign, tokenizer, lowercase, positions, features, run))
     try:
         model = _camera(options, attention_layers) if "head" in options else _vsrn(options)
         recipe = {
@@ -75,15 +85,21 @@ def recipe_from_published(
         }
     except KeyError as fault:
         raise CheckpointError(f"the published options lack {fault.args[0]!r}") from fault
+    return _checked(recipe)
+
+
+def _checked(recipe: dict[str, Any]) -> Recipe:
     try:
         return recipe_from_dict(recipe, "the recipe made of the published options")
     except RecipeError as fault:
         raise CheckpointError(fault.message, fault.hint) from fault
 
 
-def host_of_options(options: Mapping[str, Any]) -> Literal["vsrn", "camera"]:
-    """The host of published options: only CAMERA's say a number of heads."""
-    return "camera" if "head" in options else "vsrn"
+def host_of_options(options: Mapping[str, Any]) -> Literal["vsrn", "camera", "vse_infty"]:
+    """The host of published options: only CAMERA's say a number of heads, only VSE∞'s a kind of image encoder."""
+    if "head" in options:
+        return "camera"
+    return "vse_infty" if "precomp_enc_type" in options else "vsrn"
 
 
 def is_flickr(options: Mapping[str, Any]) -> bool:
@@ -118,6 +134,61 @@ def _camera(options: Mapping[str, Any], attention_layers: int) -> dict[str, Any]
         "attention_layers": attention_layers,
         "bert": IN_CHECKPOINT,
         **_stated(options, dropout="drop"),
+    }
+
+
+def _vse_infty(
+    options: Mapping[str, Any],
+    host: Host,
+    selfalign: bool,
+    tokenizer: str,
+    lowercase: str,
+    positions: int | None,
+    features: str,
+    run: str,
+) -> dict[str, Any]:
+    """VSE∞'s options, any of which may be missing: its released scripts, then its defaults, stand for them."""
+    words = host.captions == "words"
+    rate, epochs = options.get("learning_rate", 5e-4), options.get("num_epochs", 25)
+    batch = options.get("batch_size", 128)
+    text = {"vocab": IN_CHECKPOINT, "tokenizer": tokenizer, "lowercase": lowercase}
+    return {
+        "compat": "published",
+        "run": {"dir": run},
+        "data": {
+            "features": features,
+            "batch_size": batch,
+            "drop_last": True,
+            "drop_regions": 0.2,
+            "alter_words": 0.2,
+            **(text if words else {"max_words": positions or 512}),
+        },
+        "model": {
+            "name": host.name,
+            "embed_dim": options.get("embed_size", 1024),
+            "normalize_image": not options.get("no_imgnorm", False),
+            "normalize_text": not options.get("no_txtnorm", False),
+            **({"word_dim": options.get("word_dim", 300)} if words else {"bert": IN_CHECKPOINT}),
+        },
+        "selfalign": {"enabled": selfalign},
+        "loss": {
+            "ranking": {
+                "warmup_epochs": min(epochs, options.get("vse_mean_warmup_epochs", 1)),
+                "warmup_mode": "sum",
+                **_stated(options, margin="margin"),
+            },
+            "concept": {"enabled": selfalign},
+            "context": {"enabled": selfalign},
+        },
+        "optim": {
+            "learning_rate": rate,
+            **({} if words else {"bert_learning_rate": rate * BERT_FACTOR}),
+            "epochs": epochs,
+            "decay_every": options.get("lr_update", 15),
+            "weight_decay": VSE_INFTY_DECAY[host.name],
+            **_stated(options, grad_clip_norm="grad_clip"),
+        },
+        "validation": {"batch_size": batch},
     }
 
 

@@ -62,7 +62,8 @@ def fit_weights(
     for side in SIDES:
         rules = _rules(published, side)
         state, doubled = _without_old_names(_state(published, side))
-        renamed, unknown = names.rename_state(state, rules)
+        used = {name: value for name, value in state.items() if not name.startswith(names.UNUSED)}
+        renamed, unknown = names.rename_state(used, rules)
         expected = {name: value for name, value in own.items() if _belongs(name, side)}
         notes += _fill_harmless(renamed, expected)
         back = tuple((ours, theirs) for theirs, ours in rules)
@@ -85,13 +86,7 @@ def _state(published: PublishedCheckpoint, side: str) -> State:
 
 
 def _rules(published: PublishedCheckpoint, side: str) -> names.Rules:
-    hosts = {
-        ("vsrn", "image"): names.VSRN_IMAGE,
-        ("vsrn", "text"): names.VSRN_TEXT,
-        ("camera", "image"): names.CAMERA_IMAGE,
-        ("camera", "text"): names.CAMERA_TEXT,
-    }
-    return names.side_rules(hosts[published.host, side], side=side)
+    return names.side_rules(names.HOSTS[published.host][SIDES.index(side)], side=side)
 
 
 def _belongs(name: str, side: str) -> bool:

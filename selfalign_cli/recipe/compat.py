@@ -1,7 +1,7 @@
 """The two presets, row by row: which recipe keys `compat: corrected` and `compat: published` set, and why.
 
 A preset fills in only what a recipe leaves out; a key that the recipe states wins. Rows are named after the list of
-defects of the published program (M: mathematics, O: optimiser, D: data and evaluation).
+defects of the published program (M: mathematics, O: optimiser, D: data and evaluation; G: of VSE∞).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class PresetKey:
     @property
     def hosts(self) -> tuple[str, ...]:
         """Names of the hosts that the row applies to."""
-        return tuple(name for name, host in HOSTS.items() if self._has_the_key(host))
+        return tuple(name for name, host in HOSTS.items() if self.row not in host.spared and self._has_the_key(host))
 
     def _has_the_key(self, host: Host) -> bool:
         if self.applies_to == EVERY_HOST:
@@ -135,6 +135,15 @@ PRESET_KEYS: tuple[PresetKey, ...] = (
         sentence="Captions for BERT are padded to the largest length allowed, whatever the batch holds.",
     ),
     PresetKey(
+        row="G3",
+        path="model.mask_regions",
+        applies_to=WITH_THE_KEY,
+        corrected=True,
+        published=False,
+        sentence="Batch normalisation of regions counts padded ones, so its running statistics depend on the largest "
+        "picture of each batch.",
+    ),
+    PresetKey(
         row="O1",
         path="optim.captioner_twice",
         applies_to="captioning",
@@ -173,7 +182,8 @@ PRESET_KEYS: tuple[PresetKey, ...] = (
 
 def rows_of(host: str) -> Iterator[PresetKey]:
     """Yield the rows that concern a host; those of every host for a name that is not in the table."""
-    return (row for row in PRESET_KEYS if row.applies_to == EVERY_HOST or host in row.hosts)
+    known = host in HOSTS
+    return (row for row in PRESET_KEYS if host in row.hosts or (not known and row.applies_to == EVERY_HOST))
 
 
 def fill_preset(tree: dict[str, Any], preset: Preset, host: str, *, overwrite: bool = False) -> None:

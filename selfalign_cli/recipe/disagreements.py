@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from selfalign_cli.recipe.hosts import HOSTS, BertSection, Part
-from selfalign_cli.recipe.schema import Recipe
+from selfalign_cli.recipe.schema import RankingSection, Recipe
 
 
 class Disagreement(NamedTuple):
@@ -46,8 +46,32 @@ HOST_KEYS = (
 )
 
 
+class KindKey(NamedTuple):
+    """A key of `loss.ranking` that only some kinds of ranking loss have any use for.
+
+    Attributes:
+        key: its name; the schema's default stands for leaving it out.
+        kinds: which have it.
+    """
+
+    key: str
+    kinds: tuple[str, ...]
+
+
+KIND_KEYS = (
+    KindKey("margin", ("hinge",)),
+    KindKey("hardest_negative", ("hinge",)),
+    KindKey("warmup_epochs", ("hinge",)),
+    KindKey("warmup_mode", ("hinge",)),
+    KindKey("temperature", ("infonce", "sigmoid")),
+    KindKey("learn_temperature", ("infonce", "sigmoid")),
+    KindKey("bias", ("sigmoid",)),
+)
+
+
 def disagreements(recipe: Recipe) -> Iterator[Disagreement]:
     """Check the keys of a recipe against each other (each key alone was checked by its section)."""
+    yield from _ranking_disagreements(recipe.loss.ranking)
     epochs, warmup = recipe.optim.epochs, recipe.loss.ranking.warmup_epochs
     if warmup > epochs:
         message = f"expected at most the {epochs} of optim.epochs, got {warmup}"
@@ -58,6 +82,15 @@ def disagreements(recipe: Recipe) -> Iterator[Disagreement]:
     yield from _section_disagreements(recipe)
     if isinstance(recipe.model, BertSection):
         yield from _bert_disagreements(recipe, recipe.model)
+
+
+def _ranking_disagreements(ranking: RankingSection) -> Iterator[Disagreement]:
+    """Keys of another kind of ranking loss."""
+    for key, kinds in KIND_KEYS:
+        if ranking.kind not in kinds and getattr(ranking, key) != RankingSection.model_fields[key].default:
+            only = f"only {' and '.join(kinds)} {'has' if len(kinds) == 1 else 'have'}"
+            message = f"{only} this key, and loss.ranking.kind is {ranking.kind} (remove it)"
+            yield Disagreement(f"loss.ranking.{key}", message, ("loss.ranking.kind",))
 
 
 def _host_disagreements(recipe: Recipe) -> Iterator[Disagreement]:
@@ -111,6 +144,9 @@ def _cache_disagreements(recipe: Recipe, model: BertSection) -> Iterator[Disagre
     elif not model.bert_eval_mode:
         message = "BERT's dropout changes its states in every step (set model.bert_eval_mode: true)"
         yield Disagreement("data.cache_words", message, ("model.bert_eval_mode", "compat"))
+    elif recipe.data.alter_words:
+        message = "altered words have other states than those that are kept (set data.alter_words: 0)"
+        yield Disagreement("data.cache_words", message, ("data.alter_words",))
     elif unmasked:
         message = f"states of padded positions are read, and only real ones are kept (set {unmasked[0]}: true)"
         yield Disagreement("data.cache_words", message, (*unmasked, "compat"))

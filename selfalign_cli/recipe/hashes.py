@@ -28,6 +28,16 @@ NOT_HASHED = (
 
 LATER_KEYS: dict[str, Any] = {
     "optim.chunk_size": None,
+    "optim.weight_decay": 0.0,
+    "data.drop_last": False,
+    "data.drop_regions": 0.0,
+    "data.alter_words": 0.0,
+    "loss.ranking.kind": "hinge",
+    "loss.ranking.weight": 1.0,
+    "loss.ranking.temperature": None,
+    "loss.ranking.learn_temperature": True,
+    "loss.ranking.bias": None,
+    "loss.ranking.warmup_mode": "mean",
 }
 """Keys (or whole sections) that came after the first hashes were printed, each with the value that means what a recipe
 without the key meant. At that value the key is left out."""

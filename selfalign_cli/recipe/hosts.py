@@ -79,6 +79,32 @@ class CameraSection(BertSection):
     bounded_norm: bool = Field(default=True, description="Bound those lengths below by 1e-12 (M1).")
 
 
+class VseInftySection(HostSection):
+    """The VSE∞ encoders: an MLP over regions, a GRU both ways over words, learned pooling."""
+
+    name: Literal["vse_infty"]
+    embed_dim: Positive = Field(default=1024, description="Width D of region states, word states and vectors.")
+    word_dim: Positive = Field(default=300, description="Width of the word table.")
+    concepts: Literal["words", "states"] = Field(
+        default="words",
+        description="What the concept loss learns from: words, mapped below the GRU; or its states, without a map.",
+    )
+    mask_regions: bool = Field(default=True, description="Batch normalisation sees real regions only (G3).")
+    normalize_image: bool = Field(default=True, description="Give pooled picture vectors unit length.")
+    normalize_text: bool = Field(default=True, description="Give pooled caption vectors unit length.")
+
+
+class VseInftyBertSection(BertSection):
+    """The VSE∞ encoders over BERT: an MLP over regions, a trained BERT over word pieces, learned pooling."""
+
+    name: Literal["vse_infty_bert"]
+    embed_dim: Positive = Field(default=1024, description="Width D of region states, word states and vectors.")
+    finetune: bool = Field(default=True, description="Train BERT too, at optim.bert_learning_rate.")
+    mask_regions: bool = Field(default=True, description="Batch normalisation sees real regions only (G3).")
+    normalize_image: bool = Field(default=True, description="Give pooled picture vectors unit length.")
+    normalize_text: bool = Field(default=True, description="Give pooled caption vectors unit length.")
+
+
 @dataclass(frozen=True)
 class Host:
     """A row of the table.
@@ -93,6 +119,8 @@ class Host:
         reads_padding: whether its captions read padded positions where the `padding` section says so; otherwise that
             section concerns SelfAlign alone.
         context_first: order of the picture's context block, (context, mean local) or (mean local, context).
+        splits_chinese: whether its released program reads every Chinese character as a word.
+        spared: rows of the preset table (`recipe.compat`) that its released program has no part in.
     """
 
     name: str
@@ -103,6 +131,8 @@ class Host:
     feeds: tuple[ExtraTerm, ...]
     reads_padding: bool
     context_first: bool
+    splits_chinese: bool = False
+    spared: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.captions == "pieces") != issubclass(self.section, BertSection):
@@ -113,6 +143,8 @@ class Host:
         return part == self.captions or part in self.feeds
 
 
+# It lower-cases all letters and selects by the true rsum; its BERT is trained; SelfAlign was never published on it.
+VSE_INFTY_SPARED = ("M2", "M3", "M4", "M5", "D2", "D6")
 _ROWS = (
     Host(
         name="vsrn",
@@ -133,6 +165,29 @@ _ROWS = (
         feeds=("diversity",),
         reads_padding=True,
         context_first=False,
+    ),
+    Host(
+        name="vse_infty",
+        title="VSE∞",
+        section=VseInftySection,
+        captions="words",
+        boxes=False,
+        feeds=(),
+        reads_padding=False,
+        context_first=True,
+        spared=VSE_INFTY_SPARED,
+    ),
+    Host(
+        name="vse_infty_bert",
+        title="VSE∞ with BERT",
+        section=VseInftyBertSection,
+        captions="pieces",
+        boxes=False,
+        feeds=(),
+        reads_padding=False,
+        context_first=True,
+        splits_chinese=True,
+        spared=VSE_INFTY_SPARED,
     ),
 )
 HOSTS: dict[str, Host] = {row.name: row for row in _ROWS}

@@ -58,6 +58,15 @@ class DataSection(Section):
         default=None, description="Captions of the dev split that are used; null for all (D1)."
     )
     batch_size: Positive = Field(default=128, description="Pairs in one optimizer step.")
+    drop_last: bool = Field(default=False, description="Leave out an epoch's last batch if it is smaller.")
+    drop_regions: Probability = Field(
+        default=0.0, description="Chance that training leaves out a region, drawn anew each time; one always stays."
+    )
+    alter_words: Probability = Field(
+        default=0.0,
+        description="Chance that training alters a word: half of those are masked, a tenth become any word of the "
+        "vocabulary, the others are left out; one always stays.",
+    )
     workers: Count = Field(default=0, description="Threads that read batches ahead; 0 reads each when it is needed.")
     max_words: TokenCount | None = Field(
         default=None,
@@ -93,15 +102,29 @@ class PaddingSection(Section):
 
 
 class RankingSection(Section):
-    """The hinge on similarities."""
+    """The loss on similarities: a hinge, a softmax over the batch (InfoNCE), or a sigmoid for every pair (SigLIP)."""
 
+    kind: Literal["hinge", "infonce", "sigmoid"] = Field(
+        default="hinge", description="Hinge; softmax over the batch, both ways; or one sigmoid for each pair."
+    )
+    weight: Rate = Field(default=1.0, description="Factor in the total.")
+    temperature: Rate | None = Field(
+        default=None, description="Start value for infonce (null: 0.07) and sigmoid (null: 0.1), in similarity units."
+    )
+    learn_temperature: bool = Field(
+        default=True, description="Train the temperature, and the bias of sigmoid; false keeps their start values."
+    )
+    bias: float | None = Field(default=None, description="Start value of the bias of sigmoid; null: -10.")
     margin: Weight = Field(default=0.2, description="Margin, in units of the similarity.")
     hardest_negative: bool = Field(
         default=True, description="Only the hardest negative counts; false sums all violations."
     )
     warmup_epochs: FirstEpochs = Field(
         default=0,
-        description="First epochs on the mean violation instead of the hardest; below 1: that fraction of all.",
+        description="First epochs on all violations instead of the hardest; below 1: that fraction of all.",
+    )
+    warmup_mode: Literal["mean", "sum"] = Field(
+        default="mean", description="Mean or sum of a pair's violations in those epochs (G10)."
     )
     similarity: Literal["dot", "order"] = Field(
         default="dot", description="Inner product, or minus the order violation."
@@ -176,7 +199,7 @@ class LossSection(Section):
 
 
 class OptimSection(Section):
-    """Adam, step decay and clipping."""
+    """Adam, or AdamW where weights decay, with step decay of the rate and clipping."""
 
     learning_rate: StepSize = Field(default=2.0e-4, description="Start value of Adam's step size.")
     bert_learning_rate: StepSize | None = Field(
@@ -187,6 +210,10 @@ class OptimSection(Section):
         default=10, description="Epochs between two decays; below 1: that fraction of optim.epochs."
     )
     decay_factor: Factor = Field(default=0.1, description="Factor of one decay.")
+    weight_decay: Weight = Field(
+        default=0.0,
+        description="Part of every weight, times the step size, that a step takes off (AdamW); prototypes are spared.",
+    )
     grad_clip_norm: Weight = Field(default=2.0, description="Largest total gradient length; 0 switches clipping off.")
     chunk_size: ChunkSize | None = Field(
         default=None, description="Pairs encoded at once (gradient caching), to save memory; null for all."

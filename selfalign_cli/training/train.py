@@ -11,8 +11,9 @@ from selfalign_cli import parallel
 from selfalign_cli.assembly.checkpoint import load_checkpoint
 from selfalign_cli.assembly.device import choose_device
 from selfalign_cli.assembly.features import needs_boxes, open_features
-from selfalign_cli.assembly.language import language_of_recipe
+from selfalign_cli.assembly.language import Language, language_of_recipe
 from selfalign_cli.assembly.split import open_split
+from selfalign_cli.data.alterations import Alterations
 from selfalign_cli.data.pairs import PairDataset
 from selfalign_cli.errors import DataError, RecipeError, RunError
 from selfalign_cli.recipe.hashes import recipe_hash
@@ -68,7 +69,15 @@ def train_recipe(recipe: Recipe, *, resume: bool, device: str, ui: TrainingView)
 def _check_batch_sizes(recipe: Recipe, data: TrainingData) -> None:
     """Check that every process gets a pair of every batch."""
     pairs, size, processes = len(data.pairs), recipe.data.batch_size, parallel.world_size()
-    smallest = min(size, pairs % size or size)
+    if recipe.data.drop_last:
+        if pairs < size:
+            raise RecipeError(
+                f"{pairs:,} pairs make no whole batch of {size}, and data.drop_last leaves out smaller ones",
+                "lower data.batch_size, or set data.drop_last: false",
+            )
+        smallest = size
+    else:
+        smallest = min(size, pairs % size or size)
     if smallest < processes:
         raise RecipeError(
             f"the smallest batch has {smallest} pairs for {processes} processes ({pairs:,} pairs, batches of {size})",
@@ -103,9 +112,29 @@ def open_training_data(recipe: Recipe) -> TrainingData:
     file = open_features(recipe.data.features, boxes=needs_boxes(recipe))
     language = language_of_recipe(recipe)
     encode = language.captions.encode
-    pairs = PairDataset(file, recipe.data.train_split, encode, max_words=recipe.data.max_words)
+    pairs = PairDataset(
+        file,
+        recipe.data.train_split,
+        encode,
+        max_words=recipe.data.max_words,
+        alterations=_alterations(recipe, language),
+        words=language.captions.word_numbers if recipe.data.alter_words else None,
+    )
     dev = open_split(file, recipe.data.dev_split, encode, max_words=recipe.data.max_words, limit=recipe.data.dev_limit)
     return TrainingData(pairs, dev, language)
+
+
+def _alterations(recipe: Recipe, language: Language) -> Alterations | None:
+    """How the recipe alters regions and words."""
+    regions, words, captions = recipe.data.drop_regions, recipe.data.alter_words, language.captions
+    if not regions and not words:
+        return None
+    if words and captions.mask is None:
+        raise DataError(
+            "data.alter_words needs a piece [MASK], and the tokenizer of model.bert has none",
+            "set data.alter_words: 0, or take the tokenizer of a BERT",
+        )
+    return Alterations(regions, words, captions.mask or 0, len(captions))
 
 
 def start_or_resume(

@@ -17,7 +17,7 @@ from selfalign_cli.assembly.encode import caption_width, embed_split
 from selfalign_cli.assembly.language import Language
 from selfalign_cli.assembly.optimizer import training_quirks
 from selfalign_cli.assembly.split import SplitData
-from selfalign_cli.data.pairs import PairDataset, pair_batches
+from selfalign_cli.data.pairs import PairDataset, pair_batches, steps_in_epoch
 from selfalign_cli.encodings import PairBatch
 from selfalign_cli.errors import RunError
 from selfalign_cli.recipe.schema import Recipe
@@ -70,7 +70,8 @@ class Run:
     device: torch.device
 
     def __post_init__(self) -> None:
-        self.steps_per_epoch = math.ceil(len(self.data.pairs) / self.recipe.data.batch_size)
+        data = self.recipe.data
+        self.steps_per_epoch = steps_in_epoch(len(self.data.pairs), data.batch_size, drop_last=data.drop_last)
         self.total_steps = self.steps_per_epoch * self.recipe.optim.epochs
         self.began = time.monotonic()
         self.pending: list[dict[str, Tensor]] = []
@@ -122,6 +123,7 @@ class Run:
             workers=self.recipe.data.workers,
             width=caption_width(self.recipe),
             shard=parallel.shard(),
+            drop_last=self.recipe.data.drop_last,
         )
 
     def _step(self, batch: PairBatch) -> None:

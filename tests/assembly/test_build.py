@@ -12,9 +12,15 @@ from support.toy_host import TOY, toy_host_known
 from selfalign_cli.assembly.build import ENCODERS
 from selfalign_cli.losses.concept import ConceptAlignment
 from selfalign_cli.losses.context import context_loss
+from selfalign_cli.losses.contrastive import InfoNce, PairwiseSigmoid
 from selfalign_cli.losses.diversity import diversity_loss
 from selfalign_cli.losses.ranking import ranking_loss
 from selfalign_cli.models.hosts.camera import CameraImageEncoder, CameraTextEncoder
+from selfalign_cli.models.hosts.vse_infty import (
+    VseInftyBertTextEncoder,
+    VseInftyImageEncoder,
+    VseInftyTextEncoder,
+)
 from selfalign_cli.models.hosts.vsrn import VsrnImageEncoder, VsrnTextEncoder
 from selfalign_cli.models.parts.captioner import CaptionGenerator
 from selfalign_cli.models.selfalign import SelfAlign
@@ -37,14 +43,24 @@ SECTIONS: dict[type[Section], tuple[Constructors, set[str], set[str]]] = {
         {"name"},
         {"feature_dim", "token_dim", "for_selfalign", *schema.PaddingSection.model_fields, "padding_is_read"},
     ),
+    hosts.VseInftySection: (
+        (VseInftyImageEncoder, VseInftyTextEncoder),
+        {"name"},
+        {"feature_dim", "vocab_size", "for_selfalign"},
+    ),
+    hosts.VseInftyBertSection: (
+        (VseInftyImageEncoder, VseInftyBertTextEncoder, TokenEncoder),
+        {"name"},
+        {"feature_dim", "token_dim", "padding_is_read"},
+    ),
     schema.SelfAlignSection: (
         (SelfAlign,),
         {"enabled"},
         {"dim", "context_first", "masked_means", "masked_batchnorm", "masked_keys"},
     ),
     schema.RankingSection: (
-        (ranking_loss,),
-        {"hardest_negative", "warmup_epochs"},  # the term's mode, and the trainer
+        (ranking_loss, InfoNce, PairwiseSigmoid),
+        {"kind", "weight", "hardest_negative", "warmup_epochs", "warmup_mode"},  # the term, and the trainer
         {"image_pooled", "image_shared", "text_pooled", "text_shared", "index", "mode"},
     ),
     schema.ConceptSection: ((ConceptAlignment,), {"enabled", "weight", "frozen_epochs"}, {"dim"}),  # the trainer
@@ -80,7 +96,8 @@ def test_defaults_agree(section: type[Section]) -> None:
     for constructor in constructors:
         for name, parameter in inspect.signature(constructor).parameters.items():
             field = section.model_fields.get(name)
-            if field is not None and parameter.default is not inspect.Parameter.empty:
+            trains_bert = section is hosts.VseInftyBertSection and name == "finetune"  # others leave it frozen
+            if field is not None and parameter.default is not inspect.Parameter.empty and not trains_bert:
                 assert parameter.default == field.default, name
 
 

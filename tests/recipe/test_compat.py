@@ -15,6 +15,8 @@ from selfalign_cli.recipe.wording import listed
 BASE = {
     "vsrn": "run: {dir: r}\ndata: {features: f, vocab: v}\nmodel: {name: vsrn}\nloss: {captioning: {}}\n",
     "camera": "run: {dir: r}\ndata: {features: f, max_words: 32}\nmodel: {name: camera, bert: b}\n",
+    "vse_infty": "run: {dir: r}\ndata: {features: f, vocab: v}\nmodel: {name: vse_infty}\n",
+    "vse_infty_bert": "run: {dir: r}\ndata: {features: f, max_words: 32}\nmodel: {name: vse_infty_bert, bert: b}\n",
 }
 CASES = [(host, row) for host in BASE for row in rows_of(host)]
 
@@ -44,6 +46,7 @@ def test_every_row_that_changes_numbers_is_there():
         "M6",
         "M7",
         "M11",
+        "G3",
         "O1",
         "D1",
         "D2",

@@ -28,16 +28,22 @@ class TokenTable:
         cut: number of captions that were longer than allowed and were cut.
         states: (sum of lengths, E) float32 token states of a frozen token encoder in a file, one row per id; None to
             leave them to the model.
+        words: (sum of lengths,) int32, for each id the number of its word in its caption; None where nobody asks.
     """
 
     ids: npt.NDArray[np.int32]
     offsets: Rows
     cut: int = 0
     states: ArrayInFile | None = None
+    words: npt.NDArray[np.int32] | None = None
 
     @classmethod
     def encode(
-        cls, captions: Sequence[Text], encode: Callable[[Text], list[int]], max_words: int | None = None
+        cls,
+        captions: Sequence[Text],
+        encode: Callable[[Text], list[int]],
+        max_words: int | None = None,
+        words: Callable[[Text], list[int]] | None = None,
     ) -> TokenTable:
         """Encode captions once and for all.
 
@@ -45,15 +51,15 @@ class TokenTable:
             captions: M texts, or whatever `encode` takes.
             encode: gives the ids of a text, marks for start and end included.
             max_words: longest caption, marks included; longer ones keep their first ids and their end mark.
+            words: gives the number of its word for each of those ids; None leaves `words` out.
         """
         rows = [encode(caption) for caption in captions]
-        cut = 0
-        if max_words is not None:
-            cut = sum(len(row) > max_words for row in rows)
-            rows = [row if len(row) <= max_words else [*row[: max_words - 1], row[-1]] for row in rows]
+        cut = 0 if max_words is None else sum(len(row) > max_words for row in rows)
+        rows = _shortened(rows, max_words)
         lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
-        ids = np.fromiter((number for row in rows for number in row), dtype=np.int32, count=int(lengths.sum()))
-        return cls(ids, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), cut)
+        numbers = None if words is None else _flat(_shortened([words(caption) for caption in captions], max_words))
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return cls(_flat(rows), offsets, cut, words=numbers)
 
     def __len__(self) -> int:
         """Number M of captions."""
@@ -62,6 +68,11 @@ class TokenTable:
     def row(self, number: int) -> npt.NDArray[np.int32]:
         """Ids of one caption."""
         return self.ids[self.offsets[number] : self.offsets[number + 1]]
+
+    def words_of(self, number: int) -> npt.NDArray[np.int32]:
+        """Word numbers of one caption, where the table has them."""
+        assert self.words is not None
+        return self.words[self.offsets[number] : self.offsets[number + 1]]
 
     def lengths(self, rows: npt.ArrayLike) -> Rows:
         """Number of ids of some captions."""
@@ -83,6 +94,17 @@ class TokenTable:
         for position, (row, length) in enumerate(zip(rows, self.lengths(rows), strict=True)):
             self.states.read_into(int(self.offsets[row]), states[position, :length])
         return replace(texts, states=torch.from_numpy(states))
+
+
+def _shortened(rows: list[list[int]], most: int | None) -> list[list[int]]:
+    """Rows of at most so many entries, the last of each kept."""
+    if most is None:
+        return rows
+    return [row if len(row) <= most else [*row[: most - 1], row[-1]] for row in rows]
+
+
+def _flat(rows: list[list[int]]) -> npt.NDArray[np.int32]:
+    return np.fromiter((number for row in rows for number in row), dtype=np.int32, count=sum(map(len, rows)))
 
 
 def collate_texts(captions: Sequence[npt.ArrayLike], width: int | None = None) -> TextBatch:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ FORMAT = "selfalign-vocab"
 VERSION = 1
 PAD, START, END, UNKNOWN = range(4)
 SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
+MASK_WORD = "<mask>"
 _MAKE_IT = "make one with: selfalign build-vocab CAPTIONS --out VOCAB.json"
 
 
@@ -75,9 +76,22 @@ class Vocabulary:
         """Id of every other word."""
         return UNKNOWN
 
+    @property
+    def mask(self) -> int | None:
+        """Id of the word that masked ones become; None where there is none."""
+        return self._ids.get(MASK_WORD)
+
+    def with_mask(self) -> Vocabulary:
+        """The same words and `<mask>`, which comes last unless it is there."""
+        return self if self.mask is not None else replace(self, words=(*self.words, MASK_WORD))
+
     def encode(self, text: str) -> list[int]:
         """Ids of a caption, between <start> and <end>; unknown words are <unk>."""
         return self.encode_words(tokenize(text, self.tokenizer, self.lowercase))
+
+    def word_numbers(self, text: str) -> list[int]:
+        """For each id of `encode`, the number of its word: one each, marks too."""
+        return list(range(len(self.encode(text))))
 
     def unknown_words(self, text: str) -> list[str]:
         """The words of a caption that are <unk>, as they are looked up, each once."""

@@ -12,6 +12,7 @@ from typing import Any
 from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from selfalign_cli.bert_folder import hub_name, local_folder, quiet_transformers
+from selfalign_cli.data.alterations import EXEMPT
 from selfalign_cli.data.atomic import replacing
 from selfalign_cli.data.sandbox import completes_in_child
 from selfalign_cli.errors import DataError, blaming
@@ -54,6 +55,12 @@ class WordPieceTokenizer:
         found = self._tokenizer.token_to_id("[UNK]")
         return -1 if found is None else int(found)
 
+    @property
+    def mask(self) -> int | None:
+        """Id of what a piece of a masked word becomes; None where there is none."""
+        found: int | None = self._tokenizer.token_to_id("[MASK]")
+        return found
+
     @cached_property
     def content_hash(self) -> str:
         """SHA-256 (hex) over everything that decides the ids of a caption."""
@@ -63,6 +70,10 @@ class WordPieceTokenizer:
         """Ids of a caption with its marks, however long."""
         ids: list[int] = self._encoding(text, marks=True).ids
         return ids
+
+    def word_numbers(self, text: str) -> list[int]:
+        """For each id of `encode`, the number of the word that it is a piece of; EXEMPT for marks."""
+        return [EXEMPT if number is None else number for number in self._encoding(text, marks=True).word_ids]
 
     def unknown_words(self, text: str) -> list[str]:
         """The words of a caption that no pieces make, as they are written, each once."""
@@ -185,14 +196,14 @@ def bert_normalizer(*, lowercase: bool, split_chinese: bool) -> normalizers.Norm
     )
 
 
-def load_tokenizer(source: str, *, published: bool = False) -> WordPieceTokenizer:
+def load_tokenizer(source: str, *, published: bool = False, split_chinese: bool = False) -> WordPieceTokenizer:
     """Load the tokenizer of a BERT folder or of a hub model.
 
     Args:
         source: a folder with `tokenizer.json`, `vocab.txt`, or other files that `transformers` knows;
             `hub:owner/name`, or a bare hub name. Only a hub model is ever downloaded.
-        published: read `vocab.txt` as the published programs do, lower-casing and without splitting Chinese
-            characters, whatever the folder's settings are.
+        published: read `vocab.txt` as the published programs do, lower-casing, whatever the folder's settings are.
+        split_chinese: and take every Chinese character as a word, as VSE∞ does and CAMERA does not.
 
     Raises:
         DataError: there is no such folder, or no tokenizer in it.
@@ -202,7 +213,7 @@ def load_tokenizer(source: str, *, published: bool = False) -> WordPieceTokenize
         return _from_transformers(hub_name(source), local=False)
     vocab = folder / "vocab.txt"
     if published and vocab.exists():
-        return bert_tokenizer(_read_pieces(vocab), source=str(vocab))
+        return bert_tokenizer(_read_pieces(vocab), split_chinese=split_chinese, source=str(vocab))
     if (folder / "tokenizer.json").exists():
         path = folder / "tokenizer.json"
         return tokenizer_from_text(_read(path), source=str(path))

@@ -7,11 +7,9 @@ from typing import Literal
 from torch import Tensor, nn
 
 from selfalign_cli.encodings import HostEncoding, ImageBatch, TextBatch
-from selfalign_cli.models.parts.basics import last_state, xavier_linear
+from selfalign_cli.models.parts.basics import last_state, word_table, xavier_linear
 from selfalign_cli.models.parts.graph import RegionGraphLayer
 from selfalign_cli.models.parts.norm import MaskedBatchNorm, affine, normalize_positions, unit, zero_padding
-
-WORD_TABLE_RANGE = 0.1  # word vectors start uniform in ±0.1
 
 
 class VsrnImageEncoder(nn.Module):
@@ -99,8 +97,7 @@ class VsrnTextEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.absolute = absolute
-        self.embed = nn.Embedding(vocab_size, word_dim)
-        nn.init.uniform_(self.embed.weight, -WORD_TABLE_RANGE, WORD_TABLE_RANGE)
+        self.embed = word_table(vocab_size, word_dim)
         self.word_map = xavier_linear(word_dim, embed_dim) if for_selfalign else None
         self.gru = nn.GRU(embed_dim if for_selfalign else word_dim, embed_dim, batch_first=True)
 

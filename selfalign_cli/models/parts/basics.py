@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+WORD_TABLE_RANGE = 0.1
+
 
 def xavier_linear(inputs: int, outputs: int) -> nn.Linear:
     """Make a linear map with Xavier-uniform weight and zero bias."""
@@ -12,6 +14,13 @@ def xavier_linear(inputs: int, outputs: int) -> nn.Linear:
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def word_table(words: int, width: int) -> nn.Embedding:
+    """Make a word table that starts uniform in ±0.1."""
+    table = nn.Embedding(words, width)
+    nn.init.uniform_(table.weight, -WORD_TABLE_RANGE, WORD_TABLE_RANGE)
+    return table
 
 
 def last_state(states: Tensor, mask: Tensor) -> Tensor:
