@@ -142,9 +142,7 @@ class GoldenModel:
         self.optimizer = build_optimizer(self.recipe, self.groups)
         return self
 
-    def step(
-        self, batch: PairBatch, quirks: TrainingQuirks = NO_QUIRKS, *, warmup: bool = False
-    ) -> dict[str, Tensor]:
+    def step(self, batch: PairBatch, quirks: TrainingQuirks = NO_QUIRKS, *, warmup: bool = False) -> dict[str, Tensor]:
         return train_step(
             self.model,
             self.objective,
