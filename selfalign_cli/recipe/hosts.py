@@ -83,7 +83,7 @@ class VseInftySection(HostSection):
     """The VSE∞ encoders: an MLP over regions, a GRU both ways over words, learned pooling."""
 
     name: Literal["vse_infty"]
-    embed_dim: Positive = Field(default=1024, description="Width D of region states, word states and vectors.")
+    embed_dim: Positive | None = Field(default=1024, description=HostSection.model_fields["embed_dim"].description)
     word_dim: Positive = Field(default=300, description="Width of the word table.")
     concepts: Literal["words", "states"] = Field(
         default="words",
@@ -98,7 +98,7 @@ class VseInftyBertSection(BertSection):
     """The VSE∞ encoders over BERT: an MLP over regions, a trained BERT over word pieces, learned pooling."""
 
     name: Literal["vse_infty_bert"]
-    embed_dim: Positive = Field(default=1024, description="Width D of region states, word states and vectors.")
+    embed_dim: Positive | None = Field(default=1024, description=HostSection.model_fields["embed_dim"].description)
     finetune: bool = Field(default=True, description="Train BERT too, at optim.bert_learning_rate.")
     mask_regions: bool = Field(default=True, description="Batch normalisation sees real regions only (G3).")
     normalize_image: bool = Field(default=True, description="Give pooled picture vectors unit length.")

@@ -9,14 +9,21 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from support.tiny_models import CAMERA, DIM, VSRN, Tiny, build_tiny, captions, pairs, pictures
+from support.tiny_models import CAMERA, DIM, VSE_INFTY, VSE_INFTY_BERT, VSRN, Tiny, build_tiny, captions, pairs, pictures
 from support.toy_host import TOY, TOY_HOST, toy_host_known
 from torch import Tensor
 
 from selfalign_cli.encodings import ImageBatch, RetrievalVectors, TextBatch
 from selfalign_cli.recipe.hosts import HOSTS
+from selfalign_cli.recipe.schema import PaddingSection
 
-ENCODERS: dict[str, str] = {"vsrn": VSRN, "camera": CAMERA, "toy": TOY}
+ENCODERS: dict[str, str] = {
+    "vsrn": VSRN,
+    "camera": CAMERA,
+    "vse_infty": VSE_INFTY,
+    "vse_infty_bert": VSE_INFTY_BERT,
+    "toy": TOY,
+}
 TABLE = {**HOSTS, TOY_HOST.name: TOY_HOST}
 ORDER = "order"
 ABLATIONS: dict[str, tuple[str, ...]] = {
@@ -39,8 +46,13 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
     "no diversity": ("loss.diversity=null",),
     "two layers, unlike maps": ("model.attention_layers=2", "model.equal_start=false"),
     "bert trained": ("model.finetune=true",),
+    "bert frozen": ("model.finetune=false",),
+    "concepts of states": ("model.concepts=states",),
+    "longer vectors": ("model.normalize_text=false", "model.normalize_image=false"),
+    "infonce": ("loss.ranking.kind=infonce",),
+    "sigmoid, all fixed": ("loss.ranking.kind=sigmoid", "loss.ranking.learn_temperature=false"),
 }
-BEFORE_BATCHNORM = ("out.bias", "_head.fc.bias", "value.bias", "feed_forward.3.bias")
+BEFORE_BATCHNORM = ("out.bias", "_head.fc.bias", "value.bias", "feed_forward.3.bias", "image.hidden.bias")
 WITHOUT_EFFECT = (*BEFORE_BATCHNORM, "self.key.bias")  # the last moves all scores of a softmax alike
 EXACT = 1e-10
 COUNTS, LENGTHS = [4, 7, 5, 6], [9, 7, 5, 4]
@@ -119,9 +131,11 @@ def test_a_picture_alone_among_larger_ones_in_any_order(encoder: str) -> None:
 
 @each_encoder
 def test_published_captions_depend_on_their_padding(encoder: str) -> None:
-    """The switches do something (M2, M4); pictures have no padding in the published data."""
+    """The switches do something (M2, M4), which no host but the first two has published so; pictures have no padding
+    in the published data."""
     guarded = ["model.guard_boxes=true"] if "guard_boxes" in TABLE[encoder].section.model_fields else []
-    tiny = evaluated(encoder, "compat=published", *guarded)
+    unmasked = [f"padding.{name}=false" for name in PaddingSection.model_fields]
+    tiny = evaluated(encoder, "compat=published", *unmasked, *guarded)
     tight, wide = (caption_vectors(tiny, captions([5], width=width)) for width in (5, 16))
     assert (tight - wide).abs().max() > 1e-3
     assert_equal_vectors(image_vectors(tiny, pictures([5], width=9, filler=3.0)), image_vectors(tiny, pictures([5])))

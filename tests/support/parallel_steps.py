@@ -25,6 +25,12 @@ HOSTS = {
     "vsrn": (tiny_models.VSRN, RATE),
     "camera": (tiny_models.CAMERA, RATE, "model.dropout=0.0"),
     "published vsrn": (tiny_models.VSRN, RATE, "compat=published"),
+    "vse_infty": (
+        tiny_models.VSE_INFTY,
+        RATE,
+        "optim.weight_decay=0.01",
+        "loss.ranking={kind: sigmoid, reduction: mean}",
+    ),
     "new terms": (tiny_models.VSRN, RATE),
 }
 

@@ -31,6 +31,8 @@ VSRN = COMMON % (
     "captioning: {hidden_dim: 9, word_dim: 4, max_len: 8, dropout: 0.0}",
 )
 CAMERA = COMMON % ("max_words: 16", "name: camera, embed_dim: 8, heads: 2, views: 3, bert: tiny", "diversity: {}")
+VSE_INFTY = COMMON % ("vocab: tiny.json", "name: vse_infty, embed_dim: 8, word_dim: 5", "")
+VSE_INFTY_BERT = COMMON % ("max_words: 16", "name: vse_infty_bert, embed_dim: 8, bert: tiny", "")
 BERT = {
     "vocab_size": VOCABULARY,
     "hidden_size": 8,

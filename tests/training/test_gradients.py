@@ -8,14 +8,17 @@ import pytest
 import torch
 from support import tiny_models
 from support.new_terms import with_new_terms
-from support.tiny_models import CAMERA, VSRN, Tiny, build_tiny
+from support.tiny_models import CAMERA, VSE_INFTY, VSRN, Tiny, build_tiny
 
+from selfalign_cli.assembly.optimizer import build_optimizer
 from selfalign_cli.encodings import PairBatch
 from selfalign_cli.models.parts.norm import MaskedBatchNorm
 from selfalign_cli.training import gradients
 from selfalign_cli.training.gradients import backward
+from selfalign_cli.training.step import train_step
 
-HOSTS = pytest.mark.parametrize("host", [VSRN, CAMERA], ids=["vsrn", "camera"])
+VSE = VSE_INFTY.replace("loss: {", "loss: {ranking: {kind: sigmoid, reduction: mean}, ")
+HOSTS = pytest.mark.parametrize("host", [VSRN, CAMERA, VSE], ids=["vsrn", "camera", "vse_infty"])
 CHUNK = pytest.mark.parametrize("size", [2, 3, 5, 10, 11])
 
 
@@ -105,6 +108,22 @@ def test_a_chunk_as_large_as_the_batch_is_the_batch(host: str) -> None:
     take(whole, None)
     take(chunked, 11)
     assert_same_gradients(chunked, whole)
+
+
+@pytest.mark.parametrize("kind", ["hinge", "infonce"])
+def test_a_step_of_adamw_in_chunks_is_that_of_the_batch(kind: str) -> None:
+    overrides = ["optim.weight_decay=0.1", f"loss.ranking.kind={kind}"]
+    whole, chunked = (build(VSE_INFTY, *overrides, normalise=False) for _ in range(2))
+    pairs = batch()
+    for tiny, size in ((whole, None), (chunked, 4)):
+        optimizer = build_optimizer(tiny.recipe, tiny.groups)
+        assert isinstance(optimizer, torch.optim.AdamW)
+        for _ in range(2):
+            parts = tiny.model, tiny.objective, optimizer, tiny.groups, pairs
+            train_step(*parts, grad_clip_norm=2.0, chunk_size=size)
+    moved = chunked.trainable()
+    for name, value in whole.trainable().items():
+        torch.testing.assert_close(moved[name], value, rtol=1e-7, atol=1e-8, msg=name)
 
 
 def test_random_numbers_go_on_as_after_one_pass() -> None:

@@ -35,6 +35,7 @@ def steps_of(out: Path, host: str, *, processes: int, pairs: int, chunk_size: in
         ("published vsrn", 32, (0, 0)),
         ("new terms", 32, (0, 0)),
         ("vsrn", 32, (8, 4)),
+        ("vse_infty", 32, (8, 4)),
         ("vsrn", 9, (5, 4)),
     ],
 )
