@@ -1,4 +1,4 @@
-"""Regions and words that training leaves out or alters, drawn anew each time (VSE∞, arXiv 2011.04305; MODELS.md 14.1).
+"""Regions and words that training leaves out or alters, drawn anew each time (VSE∞, arXiv 2011.04305; MODELS.md 13.1).
 
 Whether a word or region changes is one uniform draw. Draws come from the run's seed, the epoch and the step, so they
 are the same on resuming and in any number of processes (G6).

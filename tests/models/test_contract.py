@@ -9,7 +9,18 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from support.tiny_models import CAMERA, DIM, VSE_INFTY, VSE_INFTY_BERT, VSRN, Tiny, build_tiny, captions, pairs, pictures
+from support.tiny_models import (
+    CAMERA,
+    DIM,
+    VSE_INFTY,
+    VSE_INFTY_BERT,
+    VSRN,
+    Tiny,
+    build_tiny,
+    captions,
+    pairs,
+    pictures,
+)
 from support.toy_host import TOY, TOY_HOST, toy_host_known
 from torch import Tensor
 

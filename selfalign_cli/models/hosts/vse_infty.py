@@ -1,6 +1,6 @@
 """The VSE∞ encoders: a map and an MLP over regions; a GRU both ways over words, or BERT; learned pooling on each side.
 
-What is computed is in MODELS.md 14; the paper is arXiv 2011.04305.
+What is computed is in MODELS.md 13; the paper is arXiv 2011.04305.
 """
 
 from __future__ import annotations

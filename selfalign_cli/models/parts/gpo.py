@@ -1,4 +1,4 @@
-"""The generalized pooling operator: a learned mean of sorted values (VSE∞, arXiv 2011.04305; MODELS.md 14.2)."""
+"""The generalized pooling operator: a learned mean of sorted values (VSE∞, arXiv 2011.04305; MODELS.md 13.2)."""
 
 from __future__ import annotations
 
