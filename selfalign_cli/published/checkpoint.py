@@ -2,8 +2,8 @@
 
 Such a file (`*.pth.tar`, never a tar archive, or `*.pth`) holds a dict: `model`, a list of the state dicts of image
 encoder, text encoder and, with SelfAlign, prototypes; `opt`, an `argparse.Namespace`; `epoch`, `Eiters` and
-`best_rsum`. It is a zip archive, or, from before torch 1.6, five pickles followed by the raw numbers; those of Python 2
-name the storage location `cuda:0`.
+`best_rsum`. It is a zip archive, or, from before torch 1.6, five pickles followed by the raw numbers; those of Python
+2 name the storage location `cuda:0`.
 """
 
 from __future__ import annotations
