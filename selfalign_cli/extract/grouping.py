@@ -1,8 +1,13 @@
-"""Boxes of objects from a map of patch vectors alone: join the most alike neighbours, and keep what stood long.
+"""Boxes of objects from a map of patch vectors alone: join the most alike neighbours, and keep what resisted.
 
-Every patch is a region at first. The two neighbouring regions whose mean vectors are most alike are joined, until one
-region is left. A region that was made at similarity a and swallowed at similarity b stood for a - b: its score. There
-are no weights, no classes and no threshold.
+Every patch is a region at first, and vectors have unit length. Joining regions of n and m patches costs
+
+    |mean - mean'|² · √(n·m / (n + m)),
+
+Ward's criterion, damped by the root: large regions stay apart longer than by their vectors alone, and noise within
+one is joined early. The two neighbours that cost least are joined, until one region is left. A region that was
+swallowed at cost c scores c · log n: what differs from all around it and is more than a patch. There are no weights, no
+classes and no threshold. docs/results.md says how this was chosen, and what it finds.
 """
 
 from __future__ import annotations
@@ -39,29 +44,26 @@ def group_patches(features: npt.NDArray[np.float32]) -> Proposals:
 
     Returns:
         2·h·w - 2 boxes in units of patches, from (0, 0) to (w, h), with their scores: every region on the way but the
-        last, in the order in which they were made. One patch makes no proposal.
+        last, in the order in which they were made. One patch makes no proposal; single patches score 0.
     """
     rows, columns, width = features.shape
     count = rows * columns
     means = np.empty((2 * count - 1, width))
-    means[:count] = features.reshape(count, width)
-    lengths = np.empty(2 * count - 1)
-    lengths[:count] = _lengths(means[:count])
+    means[:count] = _unit(features.reshape(count, width).astype(np.float64))
     sizes = np.ones(2 * count - 1)
     boxes = np.empty((2 * count - 1, 4))
     boxes[:count] = _cells(rows, columns)
-    born, gone = np.ones(2 * count - 1), np.ones(2 * count - 1)
+    swallowed = np.zeros(2 * count - 1)
     beside = _neighbours(rows, columns)
-    queue = _first_pairs(beside, means, lengths)
+    queue = _first_pairs(beside, means)
     alive = np.zeros(2 * count - 1, dtype=bool)
     alive[:count] = True
     for made in range(count, 2 * count - 1):
-        similarity, one, other = _next_pair(queue, alive)
+        cost, one, other = _next_pair(queue, alive)
         alive[[one, other, made]] = False, False, True
-        gone[[one, other]] = born[made] = similarity
+        swallowed[[one, other]] = cost
         sizes[made] = sizes[one] + sizes[other]
         means[made] = (sizes[one] * means[one] + sizes[other] * means[other]) / sizes[made]
-        lengths[made] = _lengths(means[made : made + 1])[0]
         boxes[made, :2] = np.minimum(boxes[one, :2], boxes[other, :2])
         boxes[made, 2:] = np.maximum(boxes[one, 2:], boxes[other, 2:])
         around = sorted((beside.pop(one) | beside.pop(other)) - {one, other})
@@ -70,22 +72,29 @@ def group_patches(features: npt.NDArray[np.float32]) -> Proposals:
             beside[near].add(made)
         beside[made] = set(around)
         if around:
-            alike = means[around] @ means[made] / (lengths[around] * lengths[made])
-            for near, value in zip(around, alike.tolist(), strict=True):
-                heapq.heappush(queue, (-value, near, made))
-    return Proposals(boxes[:-1], (born - gone)[:-1])
+            costs = _costs(means[around], means[made], sizes[around], sizes[made])
+            for near, value in zip(around, costs.tolist(), strict=True):
+                heapq.heappush(queue, (value, near, made))
+    return Proposals(boxes[:-1], (swallowed * np.log(sizes))[:-1])
 
 
 def _next_pair(queue: list[tuple[float, int, int]], alive: npt.NDArray[np.bool_]) -> tuple[float, int, int]:
-    """The most alike neighbours of today; of equal pairs, the one that was made first."""
+    """The neighbours of today that cost least; of equal pairs, the one that was made first."""
     while True:
-        negative, one, other = heapq.heappop(queue)
+        cost, one, other = heapq.heappop(queue)
         if alive[one] and alive[other]:
-            return -negative, one, other
+            return cost, one, other
 
 
-def _lengths(vectors: Floats) -> Floats:
-    found: Floats = np.maximum(np.sqrt(np.einsum("nc,nc->n", vectors, vectors)), 1e-12)
+def _costs(means: Floats, others: Floats, sizes: Floats, other_sizes: Floats | float) -> Floats:
+    """Of joining regions with others, pair by pair, or all with one."""
+    apart = means - others
+    found: Floats = np.einsum("nc,nc->n", apart, apart) * np.sqrt(sizes * other_sizes / (sizes + other_sizes))
+    return found
+
+
+def _unit(vectors: Floats) -> Floats:
+    found: Floats = vectors / np.maximum(np.sqrt(np.einsum("nc,nc->n", vectors, vectors)), 1e-12)[:, np.newaxis]
     return found
 
 
@@ -107,15 +116,14 @@ def _neighbours(rows: int, columns: int) -> dict[int, set[int]]:
     return beside
 
 
-def _first_pairs(beside: dict[int, set[int]], means: Floats, lengths: Floats) -> list[tuple[float, int, int]]:
-    """A heap of (minus similarity, patch, patch) over neighbouring patches."""
+def _first_pairs(beside: dict[int, set[int]], means: Floats) -> list[tuple[float, int, int]]:
+    """A heap of (cost, patch, patch) over neighbouring patches."""
     pairs = np.array([(one, other) for one, near in beside.items() for other in near if one < other])
     if not len(pairs):
         return []
     first, second = pairs.T
-    alike = np.einsum("nc,nc->n", means[first], means[second]) / (lengths[first] * lengths[second])
-    queue = [
-        (-value, one, other) for value, one, other in zip(alike.tolist(), first.tolist(), second.tolist(), strict=True)
-    ]
+    ones = np.ones(len(pairs))
+    costs = _costs(means[first], means[second], ones, ones)
+    queue = list(zip(costs.tolist(), first.tolist(), second.tolist(), strict=True))
     heapq.heapify(queue)
     return queue

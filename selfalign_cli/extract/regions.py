@@ -22,7 +22,7 @@ from selfalign_cli.extract.select import OVERLAP, best_boxes, quarters
 Floats = npt.NDArray[np.float64]
 ORDER = "rising score, whole picture last"
 NO_LABEL = -1
-VERSION = 1
+VERSION = 2
 """Of what this folder computes: another number is another extractor."""
 
 

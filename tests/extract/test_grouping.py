@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import numpy.typing as npt
@@ -35,11 +36,11 @@ def test_known_rectangles_stand_out() -> None:
     assert all(list(map(float, rectangle)) in best for rectangle in rectangles)
 
 
-def test_two_patches_by_hand() -> None:
-    """(1, 0) and (3, 4) lie at cosine 3/5: both stood from 1 to 0.6."""
-    found = group_patches(np.array([[[1.0, 0.0], [3.0, 4.0]]], dtype=np.float32))
-    assert found.boxes.tolist() == [[0, 0, 1, 1], [1, 0, 2, 1]]
-    assert found.scores == pytest.approx([0.4, 0.4])
+def test_three_patches_by_hand() -> None:
+    """(1, 0) twice are joined at cost 0; then 2 · √(2·1/3) swallows both: times log 2 and log 1."""
+    found = group_patches(np.array([[[1.0, 0.0], [3.0, 0.0], [0.0, 2.0]]], dtype=np.float32))
+    assert found.boxes.tolist() == [[0, 0, 1, 1], [1, 0, 2, 1], [2, 0, 3, 1], [0, 0, 2, 1]]
+    assert found.scores == pytest.approx([0, 0, 0, 2 * math.sqrt(2 / 3) * math.log(2)])
 
 
 def test_one_patch_proposes_nothing() -> None:
@@ -55,32 +56,32 @@ def test_patches_of_zeros_are_joined_without_a_fault() -> None:
 def plain_grouping(features: npt.NDArray[np.float32]) -> tuple[list[tuple[float, ...]], list[float]]:
     """Look at all pairs of regions before every step."""
     rows, columns, _ = features.shape
-    regions = [([(row, column)], 1.0) for row in range(rows) for column in range(columns)]
+    regions = [[(row, column)] for row in range(rows) for column in range(columns)]
     boxes, scores = [], []
 
     def mean(cells: list[tuple[int, int]]) -> Floats:
-        return np.mean([features[cell].astype(np.float64) for cell in cells], axis=0)
+        vectors = [features[cell].astype(np.float64) for cell in cells]
+        return np.mean([vector / np.linalg.norm(vector) for vector in vectors], axis=0)
 
     def beside(one: list[tuple[int, int]], other: list[tuple[int, int]]) -> bool:
         return any(max(abs(a - c), abs(b - d)) == 1 for (a, b), (c, d) in itertools.product(one, other))
 
     while len(regions) > 1:
-        best = max(
+        cost, first, second = min(
             (
-                float(mean(one) @ mean(other) / np.linalg.norm(mean(one)) / np.linalg.norm(mean(other))),
+                float(((mean(one) - mean(other)) ** 2).sum())
+                * math.sqrt(len(one) * len(other) / (len(one) + len(other))),
                 first,
                 second,
             )
-            for (first, (one, _)), (second, (other, _)) in itertools.combinations(enumerate(regions), 2)
+            for (first, one), (second, other) in itertools.combinations(enumerate(regions), 2)
             if beside(one, other)
         )
-        similarity, first, second = best
         for number in (first, second):
-            cells, born = regions[number]
-            downs, rights = zip(*cells, strict=True)
+            downs, rights = zip(*regions[number], strict=True)
             boxes.append((min(rights), min(downs), max(rights) + 1, max(downs) + 1))
-            scores.append(born - similarity)
-        joined = (regions[first][0] + regions[second][0], similarity)
+            scores.append(cost * math.log(len(regions[number])))
+        joined = regions[first] + regions[second]
         regions = [region for number, region in enumerate(regions) if number not in (first, second)] + [joined]
     return boxes, scores
 
@@ -106,6 +107,18 @@ def test_a_mirrored_picture_gives_mirrored_boxes() -> None:
 def test_longer_vectors_change_nothing() -> None:
     features = picture_of([(2, 2, 6, 6)])
     np.testing.assert_allclose(group_patches(features).boxes, group_patches(4 * features).boxes)
+
+
+def test_single_patches_do_not_crowd_objects_out() -> None:
+    """Objects are seldom even: each patch of these is a third ground, a third object, and a third its own."""
+    rectangles = [(1, 1, 5, 4), (8, 2, 14, 7), (3, 8, 7, 11)]
+    features = picture_of(rectangles)
+    own = np.random.default_rng(11).standard_normal((*features.shape[:2], 64)).astype(np.float32) / 8
+    own[features[..., 0] > 0.5] *= 0.3
+    features[..., 0] = 1
+    found = group_patches(np.concatenate([features, own], axis=2))
+    best = found.boxes[best_boxes(found.boxes, found.scores, 4)].tolist()
+    assert all(list(map(float, rectangle)) in best for rectangle in rectangles)
 
 
 # Selection
