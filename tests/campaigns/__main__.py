@@ -1,8 +1,8 @@
-"""Try to break the program: `python tests/campaigns WHAT`, from the checkout; `--help` lists the options.
+"""Try to break the program, or study it: `python tests/campaigns WHAT`, from the checkout; `--help` says more.
 
 `soak` kills training runs at random instants and resumes them, `extract` extractions; `memory` watches whether a
-training run grows; `fuzz` reads damaged files of every kind. Each prints a table and all faults; the exit code is 1 if
-there are any.
+training run grows; `fuzz` reads damaged files of every kind; `regions` compares kinds of regions on pictures of known
+objects. Each prints a table and all faults; the exit code is 1 if there are any.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 if __name__ == "__main__":  # started by its folder: imports begin one level up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from campaigns.run import CAMPAIGNS, RANDOM, run_campaign
+from campaigns.run import CAMPAIGNS, RANDOM, WITH_DATA, run_campaign
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,17 +30,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--rounds", type=int, help="number of runs that are killed, or of files that fuzz damages")
     parser.add_argument("--seed", type=int, help="of random draws; default: a new one, which is reported")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="of regions: unpacked npm packages, see regions/sprites.py"
+    )
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     chosen = parser.parse_args(arguments)
     if chosen.name not in RANDOM and (chosen.rounds is not None or chosen.seed is not None):
         parser.error(f"{chosen.name} is not random: --rounds and --seed are for {' and '.join(RANDOM)}")
+    if chosen.name not in WITH_DATA and chosen.data is not None:
+        parser.error(f"{chosen.name} makes its data itself: --data is for {' and '.join(WITH_DATA)}")
     found = run_campaign(
         chosen.name,
         size=chosen.size,
         rounds=chosen.rounds,
         seed=chosen.seed,
         threads=chosen.threads,
+        data=chosen.data,
         notify=lambda text: print(text, file=sys.stderr),
     )
     if chosen.json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from selfalign_cli.bench.measure import Setting
@@ -24,6 +25,7 @@ class Order:
         seed: of all random draws.
         setting: threads and device.
         notify: called with messages on the progress.
+        data: folder with what a campaign needs from outside; None for what it makes itself.
     """
 
     size: str
@@ -31,6 +33,7 @@ class Order:
     seed: int
     setting: Setting
     notify: Callable[[str], None]
+    data: Path | None = None
 
 
 @dataclass(frozen=True)
