@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from selfalign_cli.assembly.device import choose_device
-from selfalign_cli.bench import chunks, convert, explain, losses, ranking, search, startup, train
+from selfalign_cli.bench import chunks, convert, explain, extract, losses, ranking, search, startup, train
 from selfalign_cli.bench.machine import Rates, describe, measure_rates
 from selfalign_cli.bench.measure import Setting
 from selfalign_cli.bench.report import Line, Report
@@ -24,6 +24,7 @@ BENCHES: dict[str, Measurement] = {
     "eval": ranking.run,
     "search": search.run,
     "convert": convert.run,
+    "extract": extract.run,
     "startup": startup.run,
     "chunks": chunks.run,
     "explain": explain.run,
@@ -38,6 +39,7 @@ def run_bench(
     threads: int | None = None,
     device: str = "cpu",
     checkpoint: Path | None = None,
+    pictures: Path | None = None,
     notify: Callable[[str], None] = print,
 ) -> Report:
     """Measure on this machine.
@@ -48,15 +50,23 @@ def run_bench(
         threads: of torch; None for what torch chooses.
         device: cpu or cuda.
         checkpoint: for `explain`, a model that was trained on scenes.
+        pictures: for `extract`, a folder of pictures; None for drawn ones.
         notify: called with a message before each measurement.
 
     Raises:
-        RecipeError: a checkpoint for another measurement than `explain`.
+        RecipeError: a checkpoint for another measurement than `explain`, or pictures for another than `extract`.
+        DataError: a folder without pictures.
         RunError: no such device, or a measurement ran out of memory.
     """
     if checkpoint is not None and name != "explain":
         raise RecipeError("--checkpoint is for the bench explain")
-    measurements: dict[str, Measurement] = {**BENCHES, "explain": partial(explain.run, checkpoint=checkpoint)}
+    if pictures is not None and name != "extract":
+        raise RecipeError("--pictures is for the bench extract")
+    measurements: dict[str, Measurement] = {
+        **BENCHES,
+        "explain": partial(explain.run, checkpoint=checkpoint),
+        "extract": partial(extract.run, pictures=pictures),
+    }
     before = torch.get_num_threads()
     setting = Setting(threads or before, choose_device(device))
     setting.enter()

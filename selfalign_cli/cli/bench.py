@@ -12,7 +12,7 @@ from selfalign_cli.cli.console import show_json, show_message, show_table
 from selfalign_cli.cli.options import JsonOpt
 
 BenchArg = Annotated[
-    Literal["train", "train-camera", "losses", "eval", "search", "convert", "startup", "chunks", "explain"],
+    Literal["train", "train-camera", "losses", "eval", "search", "convert", "extract", "startup", "chunks", "explain"],
     typer.Argument(metavar="WHAT", help="What to measure."),
 ]
 SizeOpt = Annotated[
@@ -27,6 +27,9 @@ TrainedOpt = Annotated[
     Path | None,
     typer.Option("--checkpoint", metavar="CKPT", help="explain: a model trained on scenes, for the pointing game."),
 ]
+PicturesOpt = Annotated[
+    Path | None, typer.Option("--pictures", metavar="DIR", help="extract: a folder of pictures; default: drawn ones.")
+]
 BenchDeviceOpt = Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where speed is measured.")]
 
 
@@ -36,6 +39,7 @@ def bench(
     threads: ThreadsOpt = None,
     device: BenchDeviceOpt = "cpu",
     checkpoint: TrainedOpt = None,
+    pictures: PicturesOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Measure on this machine, against plain implementations and bare products in the same run.
@@ -45,7 +49,15 @@ def bench(
     from selfalign_cli.bench.report import COLUMNS
     from selfalign_cli.bench.run import run_bench
 
-    report = run_bench(what, size=size, threads=threads, device=device, checkpoint=checkpoint, notify=show_message)
+    report = run_bench(
+        what,
+        size=size,
+        threads=threads,
+        device=device,
+        checkpoint=checkpoint,
+        pictures=pictures,
+        notify=show_message,
+    )
     if as_json:
         show_json(report.to_json())
         return

@@ -6,8 +6,8 @@ Every patch is a region at first, and vectors have unit length. Joining regions 
 
 Ward's criterion, damped by the root: large regions stay apart longer than by their vectors alone, and noise within
 one is joined early. The two neighbours that cost least are joined, until one region is left. A region that was
-swallowed at cost c scores c · log n: what differs from all around it and is more than a patch. There are no weights, no classes
-and no threshold. docs/results.md says how this was chosen, and what it finds.
+swallowed at cost c scores c · log n: what differs from all around it and is more than a patch. There are no
+weights, no classes and no threshold. docs/results.md says how this was chosen, and what it finds.
 """
 
 from __future__ import annotations

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from selfalign_cli.bench import train
@@ -23,6 +25,7 @@ EXPECTED = {
     "eval": {"ranks of 20 x 100, 24 numbers", "ranks of 20 x 100, 3 views", "scores of a block, 3 views"},
     "search": {"encode", "score", "rank", "whole query", "5 queries together", "10 pictures x 20 captions"},
     "convert": {"convert-features"},
+    "extract": {"decode", "pass of the backbone", "grouping", "pooling", "extract, a picture", "3 regions"},
     "startup": {"selfalign --help", "selfalign eval, scenes", "its imports"},
     "explain": {"explain", "pointing game"},
     "chunks": {"step of 4 pairs in chunks of 2", "step of 8 pairs in chunks of 2"},
@@ -33,6 +36,7 @@ COMPARED = {
     "losses": "context loss",
     "search": "score",
     "convert": "convert-features",
+    "extract": "3 regions",
 }
 
 
@@ -60,6 +64,18 @@ def test_a_table_is_printed() -> None:
     assert result.exit_code == 0, result.output
     assert "whole query" in result.stdout
     assert "plain / ours" in result.stdout
+
+
+def test_pictures_of_ones_own_are_for_extract(tmp_path: Path) -> None:
+    Image.new("RGB", (70, 50), "teal").save(tmp_path / "plain.png")
+    (tmp_path / "none.jpg").write_bytes(b"no picture")
+    options = ["--size", "tiny", "--pictures", str(tmp_path)]
+    result = CliRunner().invoke(app, ["bench", "extract", *options, "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["sizes"]["pictures"] == 1
+    refused = CliRunner().invoke(app, ["bench", "losses", *options])
+    assert refused.exit_code == 2
+    assert "--pictures is for the bench extract" in refused.stderr
 
 
 def test_an_unknown_bench_is_refused() -> None:

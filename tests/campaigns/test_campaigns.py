@@ -24,6 +24,7 @@ EXPECTED = {
     "extract": ["--rounds", "1", "--seed", "3"],
     "memory": ["--size", "tiny"],
     "fuzz": ["--rounds", "600", "--seed", "2"],
+    "regions": ["--size", "tiny"],
 }
 
 
@@ -60,6 +61,17 @@ def test_a_campaign_runs_and_finds_nothing(capsys: pytest.CaptureFixture[str], n
         assert set(found) == {*fuzz.WEIGHTS, "in all"}
         assert found["in all"]["inputs"] >= 600
         assert all(row["read"] and row["refused"] for row in found.values())
+    if name == "regions":
+        assert set(found) == {"whole picture", "grid", "grouping", "known boxes"}
+        assert found["grouping"]["found_10"] > 2 * found["grid"]["found_10"]
+        assert "±" in found["grouping"]["rsum_embedding"]
+
+
+def test_data_are_for_campaigns_that_need_them(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["memory", "--data", "somewhere"])
+    assert ended.value.code == 2
+    assert "memory makes its data itself" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", [["--rounds", "3"], ["--seed", "3"]])

@@ -93,7 +93,7 @@ def run(order: Order) -> Campaign:
         "pictures": ", ".join(f"{count:,} {split}" for split, count in size.pictures.items()),
         "seeds": size.seeds,
         "epochs": size.epochs,
-        "chance_rsum": round(_chance(size.pictures["test"]), 1),
+        "chance_rsum": round(chance(size.pictures["test"]), 1),
         "seconds_looking": round(looked, 1),
         "seconds": round(time.process_time() - began, 1),
     }
@@ -161,7 +161,7 @@ def _faults(grouping: regions.Tally) -> list[str]:
     ]
 
 
-def _chance(pictures: int) -> float:
+def chance(pictures: int) -> float:
     """The rsum of random scores."""
     total = 0.0
     for cutoff in (1, 5, 10):

@@ -12,7 +12,7 @@ import torch
 from campaigns.regions.collages import Collage, Floats
 
 from selfalign_cli.extract.backbone import Backbone, PatchMap
-from selfalign_cli.extract.detector import TransformersDetector
+from selfalign_cli.extract.detector import Detector
 from selfalign_cli.extract.pictures import Picture, Pixels
 from selfalign_cli.extract.pooling import pool_boxes
 from selfalign_cli.extract.regions import DetectorExtractor, GroupingExtractor
@@ -68,7 +68,7 @@ class Seen:
         return self.backbone.identity()
 
 
-def kinds_of(backbone: Seen, detector: TransformersDetector | None) -> dict[str, Kind]:
+def kinds_of(backbone: Seen, detector: Detector | None) -> dict[str, Kind]:
     """All kinds, by name; the detector's only with one."""
     ranked: dict[str, GroupingExtractor | DetectorExtractor] = {GROUPING: GroupingExtractor(backbone, count=MOST)}
     if detector is not None:

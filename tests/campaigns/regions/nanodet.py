@@ -122,6 +122,7 @@ class NanoDet:
     def __init__(self, path: Path) -> None:
         self.graph, self.path = Graph(path), path
         self.label_names = [str(number) for number in range(CLASSES)]
+        self.pixels_wanted = SIDE * SIDE
         self.outputs = [f"Identity{ending}" for ending in ("", "_1", "_2", "_3", "_4", "_5")]
 
     def identity(self) -> dict[str, Any]:
