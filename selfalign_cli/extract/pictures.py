@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from selfalign_cli.data.formats.picture_names import SUFFIXES
 from selfalign_cli.errors import DataError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 UNSUPPORTED = {".heic": "HEIC", ".heif": "HEIF", ".avif": "AVIF"}
 """Pictures by their suffix that Pillow alone does not decode: named, so that nobody wonders where they went."""
 LIST_SUFFIX = ".txt"

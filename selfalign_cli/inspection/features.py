@@ -32,7 +32,7 @@ def inspect_feature_file(path: Path, *, quick: bool = False, progress: Progress 
 
     Returns:
         Counts, shapes, splits with their first ids, hashes and `faults` (at most 20 pictures are named), for JSON.
-        `images_of_one_region` is null where there is none.
+        `single_regions`: pictures with one region; null where there are none.
 
     Raises:
         DataError: the file cannot be opened as a feature file.
@@ -55,7 +55,7 @@ def inspect_feature_file(path: Path, *, quick: bool = False, progress: Progress 
         "captions": len(facts.caption_image),
         "regions": regions,
         "regions_per_image": _spread(np.diff(facts.offsets)),
-        "images_of_one_region": int(np.count_nonzero(np.diff(facts.offsets) == 1)) or None,
+        "single_regions": int(np.count_nonzero(np.diff(facts.offsets) == 1)) or None,
         "boxes": facts.boxes is not None,
         "image_size": facts.image_size is not None,
         "file_names": facts.has_file_names,

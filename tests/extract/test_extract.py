@@ -153,6 +153,19 @@ def test_fewer_processes_go_on_with_what_more_began(
     assert FeatureFile(out).content_hash == FeatureFile(unbroken).content_hash
 
 
+def test_pictures_that_differ_by_their_suffix_meet_their_own_captions(forks: Forks, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for suffix, colour in (("jpg", "red"), ("png", "blue")):
+        Image.new("RGB", (30, 20), colour).save(tmp_path / "photos" / f"a.{suffix}")
+    names = ["a.png", "a.jpg"]
+    captions = [{"image": name, "split": "test", "captions": [f"this is {name}"]} for name in names]
+    (tmp_path / "c.json").write_text(json.dumps(captions))
+    done = extract(forks, tmp_path / "photos", tmp_path / "f.h5", "--captions", "c.json")
+    assert done.code == 0, done.err
+    file = FeatureFile(tmp_path / "f.h5")
+    assert (file.image_ids, file.captions) == (names, [f"this is {name}" for name in names])
+
+
 def test_a_changed_picture_is_looked_at_again(forks: Forks, photos: Path, tmp_path: Path) -> None:
     own = shutil.copytree(photos, tmp_path / "photos")
     out = tmp_path / "f.h5"

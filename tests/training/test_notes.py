@@ -44,6 +44,6 @@ def test_pictures_of_a_single_region(world: World, tmp_path: Path, regions: list
 
 def test_inspect_counts_them(tmp_path: Path) -> None:
     write_features(tmp_path / "f.h5", [1, 2, 1])
-    assert inspect_feature_file(tmp_path / "f.h5")["images_of_one_region"] == 2
+    assert inspect_feature_file(tmp_path / "f.h5")["single_regions"] == 2
     write_features(tmp_path / "g.h5", [3, 2])
-    assert inspect_feature_file(tmp_path / "g.h5")["images_of_one_region"] is None
+    assert inspect_feature_file(tmp_path / "g.h5")["single_regions"] is None

@@ -24,6 +24,7 @@ from selfalign_cli.data.formats import (
     vinvl_tsv,
 )
 from selfalign_cli.data.formats.caption_join import with_captions
+from selfalign_cli.data.formats.picture_names import holds_pictures
 from selfalign_cli.errors import DataError, reason_of
 
 
@@ -141,5 +142,10 @@ def _detect(source: Path) -> str:
             return name
     if lmdb.recognises(source):
         raise lmdb.declined(source)
+    if holds_pictures(source):
+        raise DataError(
+            f"{source} holds pictures, not features of pictures",
+            f"look at them with a vision model: selfalign extract {source} --out FILE.h5",
+        )
     known = "\n".join(f"  {name}: {reader.describes}" for name, reader in READERS.items())
     raise DataError(f"{source} is of no known feature format; expected one of\n{known}")

@@ -13,11 +13,10 @@ from pathlib import Path
 
 from selfalign_cli.data.features.records import ConversionPlan, ImageRecord
 from selfalign_cli.data.formats.caption_tables import ONLY_SPLIT, CaptionedPicture, CaptionTable, read_whole_table
+from selfalign_cli.data.formats.picture_names import PictureNames
 from selfalign_cli.data.formats.pictures import Pictures, some_of
 from selfalign_cli.data.formats.scan import usual_order
 from selfalign_cli.errors import DataError
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 
 Plan = Callable[[Sequence[Path], Path | None, Sequence[str], bool], ConversionPlan]
 
@@ -142,26 +141,16 @@ def _left_out(
 
 def _unknown(pictures: Pictures, kind: str, table: CaptionTable) -> list[str]:
     """Pictures that no entry of the captions file names."""
-    known = {_plain(names.get(kind, "")) for names in table.names}
-    return [name for name in pictures.ids if _plain(name) not in known]
-
-
-def _plain(name: str) -> str:
-    """A name without the suffix of a picture file; a number without zeros in front."""
-    stem, dot, suffix = name.rpartition(".")
-    bare = stem if stem and f"{dot}{suffix}".lower() in SUFFIXES else name
-    return (bare.lstrip("0") or "0") if bare.isascii() and bare.isdigit() else bare
+    ids = PictureNames(pictures.ids)
+    known = {ids.row(names.get(kind, "")) for names in table.names}
+    return [name for row, name in enumerate(pictures.ids) if row not in known]
 
 
 def _rows(pictures: Pictures, wanted: list[CaptionedPicture], captions: Path) -> tuple[str, list[int]]:
     """The kind of name that finds most entries, and the row of each entry by it."""
-    row_of: dict[str, int] = {}
-    for row, name in enumerate(pictures.ids):
-        other = row_of.setdefault(_plain(name), row)
-        if other != row:
-            raise DataError(f"{pictures.source} holds both {pictures.ids[other]} and {name}, which name one picture")
+    ids = PictureNames(pictures.ids)
     kinds = list(dict.fromkeys(kind for picture in wanted for kind in picture.names))
-    found = {kind: sum(_plain(picture.names.get(kind, "")) in row_of for picture in wanted) for kind in kinds}
+    found = {kind: sum(bool(ids.possible(picture.names.get(kind, ""))) for picture in wanted) for kind in kinds}
     kind = max(kinds, key=lambda name: found[name], default="")
     if not found.get(kind):
         theirs = "; ".join(f"by {kind}: {some_of([p.names.get(kind, '-') for p in wanted])}" for kind in kinds)
@@ -170,19 +159,37 @@ def _rows(pictures: Pictures, wanted: list[CaptionedPicture], captions: Path) ->
             f"the captions name {theirs or 'none'}",
             "the features and the captions must name pictures in the same way",
         )
-    named = [_plain(picture.names.get(kind, "")) for picture in wanted]
-    missing = [picture for picture, name in zip(wanted, named, strict=True) if name not in row_of]
+    rows = [ids.row(picture.names.get(kind, "")) for picture in wanted]
+    missing = [picture for picture, row in zip(wanted, rows, strict=True) if row is None]
     if missing:
-        first = missing[0]
-        raise DataError(
-            f"{captions} has captions for pictures that {pictures.source} lacks ({len(missing):,} of them); "
-            f"the first is {kind} {first.names.get(kind)} of split {first.split}",
-            "add the missing features, or convert some splits only with --splits",
-        )
-    twice, times = Counter(named).most_common(1)[0]
+        raise _not_found(pictures, ids, kind, missing, captions)
+    found_rows = [row for row in rows if row is not None]
+    row, times = Counter(found_rows).most_common(1)[0]
     if times > 1:
-        raise DataError(f"{captions} names the picture {twice} ({kind}) twice; expected every picture once")
-    return kind, [row_of[name] for name in named]
+        raise DataError(
+            f"{captions} names the picture {pictures.ids[row]} ({kind}) twice; expected every picture once"
+        )
+    return kind, found_rows
+
+
+def _not_found(
+    pictures: Pictures, ids: PictureNames, kind: str, missing: Sequence[CaptionedPicture], captions: Path
+) -> DataError:
+    """The error for captions whose picture is not there, or may be one of several."""
+    for picture in missing:
+        name = picture.names.get(kind, "")
+        possible = ids.possible(name)
+        if possible:
+            return DataError(
+                f"{captions} names the picture {name} ({kind}); {pictures.source} has {some_of(possible)}",
+                "write the names in the captions as they are in the features",
+            )
+    first = missing[0]
+    return DataError(
+        f"{captions} has captions for pictures that {pictures.source} lacks ({len(missing):,} of them); "
+        f"the first is {kind} {first.names.get(kind)} of split {first.split}",
+        "add the missing features, or convert some splits only with --splits",
+    )
 
 
 def _records(pictures: Pictures, wanted: Sequence[CaptionedPicture], rows: Sequence[int]) -> Iterator[ImageRecord]:

@@ -119,6 +119,8 @@ def _karpathy(path: Path, images: list[Any]) -> Iterator[CaptionedPicture]:
         split = _text(image, "split", where)
         sentences = _list(image, "sentences", where)
         names = {kind: _name(image, kind, where) for kind in ("cocoid", "filename", "imgid") if kind in image}
+        if "filename" in names and isinstance(image.get("filepath"), str):
+            names["path"] = f"{image['filepath']}/{names['filename']}"
         labels = [f"{where}, sentence {i}" for i in range(len(sentences))]
         yield CaptionedPicture(
             names=names,

@@ -71,7 +71,8 @@ def test_karpathy(saved):
     assert [picture.split for picture in table] == ["test", "train", "dev", "train"]
     assert table[1].captions == ["b", "c"]
     assert table[1].caption_ids == ["10", "11"]
-    assert table[1].names == {"cocoid": "999", "filename": "COCO_000001.jpg", "imgid": "1"}
+    path = "val2014/COCO_000001.jpg"
+    assert table[1].names == {"cocoid": "999", "filename": "COCO_000001.jpg", "imgid": "1", "path": path}
     assert table[1].file_name == "COCO_000001.jpg"
 
 
@@ -192,6 +193,7 @@ def test_rows_come_in_the_order_of_the_captions(saved):
         (["00001000", "0999"], "cocoid"),
         (["COCO_000000", "COCO_000001"], "filename"),
         (["COCO_000000.jpg", "COCO_000001.jpg"], "filename"),
+        (["val2014/COCO_000000.jpg", "val2014/COCO_000001.jpg"], "path"),
         (["0", "1"], "imgid"),
     ],
 )
@@ -250,9 +252,24 @@ def test_captions_that_name_a_picture_twice(saved):
         matched(["1000"], saved({"images": [karpathy(0), karpathy(0)]}))
 
 
-def test_two_ids_that_name_one_picture(saved):
-    with pytest.raises(DataError, match="holds both 1000 and 01000, which name one picture"):
-        matched(["1000", "01000"], saved({"images": [karpathy(0)]}))
+def listed(*names):
+    return [{"image": name, "split": "test", "captions": [f"a {name}"]} for name in names]
+
+
+def test_ids_that_differ_by_their_suffix_meet_their_own_captions(saved):
+    _, records = matched(["a.jpg", "a.png", "007", "7"], saved(listed("a.png", "7", "a.jpg", "007")))
+    assert {record.image_id: record.captions for record in records} == {
+        name: [f"a {name}"] for name in ("a.jpg", "a.png", "007", "7")
+    }
+
+
+def test_a_name_that_may_mean_two_pictures(saved):
+    with pytest.raises(DataError, match=r"names the picture a \(image\); source has a\.jpg, a\.png"):
+        matched(["a.jpg", "a.png", "b.jpg"], saved(listed("a", "b")))
+    with pytest.raises(DataError, match=r"does not know 1 of the 2 pictures .*; the first is a\.png"):
+        matched(["a.jpg", "a.png"], saved(listed("a.jpg")))
+    with pytest.raises(DataError, match=r"names the picture a \(image\) twice"):
+        matched(["a"], saved(listed("a.jpg", "a.png")))
 
 
 def test_sizes_come_from_the_captions_if_the_features_have_none(saved):

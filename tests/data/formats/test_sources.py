@@ -45,6 +45,16 @@ def test_an_empty_folder(tmp_path):
     refused("is of no known feature format; expected one of\n  scan:", tmp_path)
 
 
+@pytest.mark.parametrize("name", ["a.JPG", "below/deep/a.webp"])
+def test_pictures_are_for_extract(tmp_path, name):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(b"x")
+    for source in (tmp_path, tmp_path / name):
+        with pytest.raises(DataError, match="holds pictures, not features of pictures") as found:
+            plan_conversion([source])
+        assert f"selfalign extract {source} --out FILE.h5" in found.value.hint
+
+
 def test_nothing_there(tmp_path):
     refused("there is no file or folder .*nowhere", tmp_path / "nowhere")
 
