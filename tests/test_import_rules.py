@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "selfalign_cli"
 FILES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {"torch", "transformers", "tokenizers", "h5py", "nltk", "numpy", "PIL", "safetensors", "pyarrow", "jinja2"}
 INSIDE_A_COMMAND = {"assembly", "bench", "data", "demo", "inspection", "metrics", "parallel", "published", "recipe"}
-INSIDE_A_COMMAND |= {"explain", "extract", "pages", "report", "scoring", "search", "training"}
+INSIDE_A_COMMAND |= {"explain", "extract", "pages", "report", "scoring", "search", "serve", "training"}
 
 # The floors of the house, from the bottom up: a folder may import from its own floor (itself alone) and from below.
 FLOORS: tuple[tuple[str, ...], ...] = (
@@ -29,7 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("search",),
     ("inspection", "pages"),
     ("explain",),
-    ("report",),
+    ("report", "serve"),
     ("demo",),
     ("bench",),
     ("cli",),

@@ -30,6 +30,7 @@ from selfalign_cli.cli import (
     recipes,
     report,
     search,
+    serve,
     train,
 )
 from selfalign_cli.cli.console import show_error, show_message, write
@@ -161,6 +162,7 @@ app.command("export-embeddings")(export_embeddings.export_embeddings)
 app.command("explain")(explain.explain)
 app.command("index")(index.index)
 app.command("search")(search.search)
+app.command("serve")(serve.serve)
 app.command("report")(report.report)
 app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
 app.command("inspect")(inspect.inspect_file)

@@ -150,7 +150,7 @@ class Page:
     def until(self, condition: str) -> None:
         """Wait until an expression is true."""
         deadline = time.monotonic() + TIMEOUT
-        while not self.run(condition):
+        while not self.run(f"!!({condition})"):
             assert time.monotonic() < deadline, (condition, self.faults, self.run("document.body.innerText"))
             time.sleep(0.02)
 
