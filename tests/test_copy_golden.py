@@ -6,6 +6,8 @@ from pathlib import Path
 
 import copy_golden
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 
 @pytest.fixture
@@ -50,6 +52,21 @@ def test_files_are_copied_as_they_are_and_the_rest_is_listed(full: Path, tmp_pat
     assert len(copied) == 7
     for name in copied - {"LEFT_OUT.txt"}:
         assert (out / name).read_bytes() == (full / name).read_bytes()
+
+
+def test_large_tensors_stay_behind(full: Path, tmp_path: Path) -> None:
+    """Of a file in THINNED; the others come bit for bit."""
+    path, largest = next(iter(copy_golden.THINNED.items()))
+    small, large = torch.arange(7.0), torch.zeros(largest // 4 + 1)
+    for name in ("weights", "pictures"):
+        (full / path).parent.mkdir(exist_ok=True)
+        save_file({"one": small}, full / "frcnn" / f"{name}.safetensors")
+    save_file({"small": small, "large": large}, full / path)
+    copy_golden.copy(full, tmp_path / "copy")
+    assert {name: value.tolist() for name, value in load_file(tmp_path / "copy" / path).items()} == {
+        "small": small.tolist()
+    }
+    assert f"{path}: large\n" in (tmp_path / "copy" / "LEFT_OUT.txt").read_text()
 
 
 def test_a_folder_without_golden_data_is_refused(tmp_path: Path) -> None:
