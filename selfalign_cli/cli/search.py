@@ -48,22 +48,36 @@ def search(
     """
     if sum((bool(texts), image is not None, queries is not None)) != 1:
         raise RecipeError('expected one of TEXT, --image ID and --queries FILE, e.g. selfalign search INDEX "a dog"')
-    from selfalign_cli.search.answer import answer_image, answer_texts, non_empty, read_queries
-    from selfalign_cli.search.index import Index
-
-    opened = Index.open(index)
-    if image is not None:
-        document = answer_image(opened, image, k)
-    else:
-        asked = texts or []
-        if queries is not None:
-            asked = non_empty(sys.stdin.read(), "stdin") if str(queries) == "-" else read_queries(queries)
-        document = answer_texts(opened, asked, k, device=device)
+    asked = (texts or []) if queries is None else _read(queries)
+    document = _answered(index, asked, image, k, device)
     if as_json:
         show_json(document)
         return
     for answer in document["queries"]:
         _show(answer)
+
+
+def _read(queries: Path) -> list[str]:
+    from selfalign_cli.search.queries import non_empty, read_queries
+
+    return non_empty(sys.stdin.read(), "stdin") if str(queries) == "-" else read_queries(queries)
+
+
+def _answered(index: Path, texts: list[str], image: str | None, k: int, device: str) -> dict[str, Any]:
+    """By a server of the index that is running, which has the model loaded; else here."""
+    from selfalign_cli.search.queries import check_query
+    from selfalign_cli.search.running import asked
+
+    for text in texts:
+        check_query(text)
+    document = asked(index, texts, image, k)
+    if document is not None:
+        return document
+    from selfalign_cli.search.answer import answer_image, answer_texts
+    from selfalign_cli.search.index import Index
+
+    opened = Index.open(index)
+    return answer_texts(opened, texts, k, device=device) if image is None else answer_image(opened, image, k)
 
 
 def _show(answer: dict[str, Any]) -> None:

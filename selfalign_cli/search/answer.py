@@ -8,16 +8,12 @@ beside its hits, which leave out itself, "captions": [{"text", "id", "score"}…
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from selfalign_cli.encodings import RetrievalVectors
-from selfalign_cli.errors import DataError
 from selfalign_cli.metrics.top_k import Top
 from selfalign_cli.search.index import Index
-
-LONGEST_QUERY = 10_000
-"""Characters of a query."""
+from selfalign_cli.search.queries import check_query
 
 Document = dict[str, Any]
 Find = Callable[[RetrievalVectors, int], Top]
@@ -41,10 +37,7 @@ def answer_texts(
         DataError: an empty or overlong text, or an index without a model.
     """
     for text in texts:
-        if not text.strip():
-            raise DataError("the query is empty", 'ask for something: selfalign search INDEX "a dog in snow"')
-        if len(text) > LONGEST_QUERY:
-            raise DataError(f"the query has {len(text):,} characters; expected {LONGEST_QUERY:,} at most")
+        check_query(text)
     retriever = index.retriever(device)
     top = (find or index.search)(retriever.encode_texts(texts), k)
     queries = [
@@ -86,30 +79,3 @@ def hits_of(index: Index, rows: Sequence[int], scores: Sequence[float]) -> list[
         shown = {"id": found.id, "row": row, "score": score, "file_name": found.file_name}
         hits.append({**shown, "captions": found.captions})
     return hits
-
-
-def read_queries(path: Path) -> list[str]:
-    """Queries of a text file, one a line; empty lines are left out.
-
-    Raises:
-        DataError: missing, not UTF-8, or without a query.
-    """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as fault:
-        raise DataError(f"cannot read {path}: {fault.strerror}") from fault
-    except UnicodeDecodeError as fault:
-        raise DataError(f"{path} is not UTF-8 text: byte {fault.start}", "save it as UTF-8, a query a line") from fault
-    return non_empty(text, str(path))
-
-
-def non_empty(text: str, where: str) -> list[str]:
-    """The lines of a text that hold something.
-
-    Raises:
-        DataError: there is none.
-    """
-    found = [line.strip() for line in text.splitlines() if line.strip()]
-    if not found:
-        raise DataError(f"{where} holds no query; expected one a line")
-    return found

@@ -15,7 +15,17 @@ import runpy
 import signal
 import sys
 
-PROGRAM = ("cli.app", "training.train", "scoring.evaluate", "scoring.export", "models.hosts.camera", "models.bert")
+PROGRAM = (
+    "cli.app",
+    "training.train",
+    "scoring.evaluate",
+    "scoring.export",
+    "models.hosts.camera",
+    "models.bert",
+    "search.build",
+    "search.sources",
+    "search.answer",
+)
 SLOW = ("torch._dynamo", "transformers.models.bert.modeling_bert")  # otherwise imported when they are needed
 
 
