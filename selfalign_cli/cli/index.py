@@ -23,6 +23,7 @@ from selfalign_cli.errors import RecipeError
 from selfalign_cli.launch import is_first
 
 if TYPE_CHECKING:
+    from selfalign_cli.search.build import Changes, Mode
     from selfalign_cli.search.sources import Source
 
 SourceArg = Annotated[
@@ -33,7 +34,19 @@ SourceArg = Annotated[
         show_default=False,
     ),
 ]
-OutOpt = Annotated[Path, typer.Option("--out", metavar="INDEX", help="Folder of the index.", show_default=False)]
+OutOpt = Annotated[
+    Path | None, typer.Option("--out", metavar="INDEX", help="Folder of the index.", show_default=False)
+]
+ToOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--to",
+        metavar="ADDRESS",
+        help="An engine in place of a folder: milvus:FILE.db, milvus:http://HOST:PORT or postgresql://USER@HOST/DB; "
+        "#NAME behind it names a collection.",
+        show_default=False,
+    ),
+]
 IndexSplitOpt = Annotated[
     str | None,
     typer.Option("--split", metavar="NAME", help="Split of the feature file; default: all.", show_default=False),
@@ -48,14 +61,21 @@ UpdateOpt = Annotated[
 AddOpt = Annotated[bool, typer.Option("--add", help="Like --update, but pictures that are not in FILE stay.")]
 
 
+AnnOpt = Annotated[
+    bool, typer.Option("--ann", help="Search by a graph, which is faster on large collections and may miss some.")
+]
+
+
 def index(
-    out: OutOpt,
     source: SourceArg = None,
+    out: OutOpt = None,
+    to: ToOpt = None,
     data: DataOpt = None,
     split: IndexSplitOpt = None,
     pictures: PicturesOpt = None,
     update: UpdateOpt = False,
     add: AddOpt = False,
+    ann: AnnOpt = False,
     batch_size: BatchSizeOpt = None,
     compat: CompatOpt = None,
     device: DeviceOpt = "auto",
@@ -70,29 +90,62 @@ def index(
     """
     if update and add:
         raise RecipeError("--update and --add exclude each other: one removes what is gone, the other does not")
+    if (out is None) == (to is None):
+        raise RecipeError("expected --out INDEX, a folder, or --to ADDRESS, an engine")
     taken = source or newest_checkpoint()
     from selfalign_cli import parallel
-    from selfalign_cli.search.build import build_index
 
     with parallel.process_group():
         opened = _opened(taken, data, split, batch_size, compat, device)
-        changes = build_index(
-            opened,
-            out,
-            mode="update" if update else "add" if add else "new",
+        mode: Mode = "update" if update else "add" if add else "new"
+        if to is not None:
+            changes = _pushed(opened, to, mode, pictures, ann, overwrite)
+        else:
+            assert out is not None
+            changes = _built(opened, out, mode, pictures, ann, overwrite)
+    if not is_first():
+        return
+    if as_json:
+        show_json({"index": str(out or to), **changes.to_dict()})
+        return
+    counts = {name: f"{count:,}" for name, count in changes.to_dict().items() if name != "reused" or count}
+    names = {"total": "pictures", "reused": "encoded before"}
+    show_table(["", ""], [[names.get(name, name), count] for name, count in counts.items()], title=str(out or to))
+
+
+def _built(source: Source, out: Path, mode: Mode, pictures: Path | None, ann: bool, overwrite: bool) -> Changes:
+    from selfalign_cli.search.build import build_index
+
+    return build_index(
+        source,
+        out,
+        mode=mode,
+        pictures=pictures,
+        ann=ann,
+        overwrite=overwrite,
+        progress=progress,
+        notify=show_message,
+    )
+
+
+def _pushed(source: Source, to: str, mode: Mode, pictures: Path | None, ann: bool, overwrite: bool) -> Changes:
+    from selfalign_cli.search.engines.port import open_engine
+    from selfalign_cli.search.engines.push import push
+
+    engine = open_engine(to)
+    try:
+        return push(
+            source,
+            engine,
+            mode=mode,
             pictures=pictures,
+            ann=ann,
             overwrite=overwrite,
             progress=progress,
             notify=show_message,
         )
-    if not is_first():
-        return
-    if as_json:
-        show_json({"index": str(out), **changes.to_dict()})
-        return
-    counts = {name: f"{count:,}" for name, count in changes.to_dict().items() if name != "reused" or count}
-    names = {"total": "pictures", "reused": "encoded before"}
-    show_table(["", ""], [[names.get(name, name), count] for name, count in counts.items()], title=str(out))
+    finally:
+        engine.close()
 
 
 def _opened(

@@ -15,7 +15,13 @@ from selfalign_cli.errors import RecipeError
 CAPTION_WIDTH = 60
 
 IndexArg = Annotated[
-    Path, typer.Argument(metavar="INDEX", help="Folder that selfalign index made.", show_default=False)
+    str,
+    typer.Argument(metavar="INDEX", help="Folder, or address of an engine, of selfalign index.", show_default=False),
+]
+SearchAnnOpt = Annotated[bool, typer.Option("--ann", help="Ask the graph, which is faster and may miss some.")]
+ModelOpt = Annotated[
+    Path | None,
+    typer.Option("--model", metavar="CKPT", help="With an engine: where the checkpoint is now.", show_default=False),
 ]
 TextsArg = Annotated[
     list[str] | None, typer.Argument(metavar="TEXT", help="What to look for; several are answered one by one.")
@@ -39,6 +45,8 @@ def search(
     k: CountOpt = 10,
     image: ImageOpt = None,
     queries: QueriesOpt = None,
+    ann: SearchAnnOpt = False,
+    model: ModelOpt = None,
     device: DeviceOpt = "auto",
     as_json: JsonOpt = False,
 ) -> None:
@@ -49,7 +57,7 @@ def search(
     if sum((bool(texts), image is not None, queries is not None)) != 1:
         raise RecipeError('expected one of TEXT, --image ID and --queries FILE, e.g. selfalign search INDEX "a dog"')
     asked = (texts or []) if queries is None else _read(queries)
-    document = _answered(index, asked, image, k, device)
+    document = _answered(index, asked, image, k, model, device, ann)
     if as_json:
         show_json(document)
         return
@@ -63,21 +71,36 @@ def _read(queries: Path) -> list[str]:
     return non_empty(sys.stdin.read(), "stdin") if str(queries) == "-" else read_queries(queries)
 
 
-def _answered(index: Path, texts: list[str], image: str | None, k: int, device: str) -> dict[str, Any]:
+def _answered(
+    index: str, texts: list[str], image: str | None, k: int, model: Path | None, device: str, ann: bool
+) -> dict[str, Any]:
     """By a server of the index that is running, which has the model loaded; else here."""
-    from selfalign_cli.search.queries import check_query
+    from selfalign_cli.search.queries import check_query, is_engine_address
     from selfalign_cli.search.running import asked
 
     for text in texts:
         check_query(text)
-    document = asked(index, texts, image, k)
+    if is_engine_address(index):
+        from selfalign_cli.search.engines.ask import answer_engine
+
+        return answer_engine(index, texts, image, k, model=model, device=device)
+    if model is not None:
+        raise RecipeError("--model is for engines: an index folder holds its model")
+    document = None if ann else asked(Path(index), texts, image, k)
     if document is not None:
         return document
     from selfalign_cli.search.answer import answer_image, answer_texts
     from selfalign_cli.search.index import Index
 
     opened = Index.open(index)
-    return answer_texts(opened, texts, k, device=device) if image is None else answer_image(opened, image, k)
+    find = None
+    if ann:
+        from selfalign_cli.search.graph import Graph
+
+        find = Graph.open(opened).search
+    if image is not None:
+        return answer_image(opened, image, k, find=find, exact=not ann)
+    return answer_texts(opened, texts, k, device=device, find=find, exact=not ann)
 
 
 def _show(answer: dict[str, Any]) -> None:

@@ -208,6 +208,11 @@ class Index:
         fine = segment.pictures.fine
         return RetrievalVectors(fine.pooled[own : own + 1], fine.shared[own : own + 1])
 
+    def digest(self, row: int) -> str:
+        """32 hexadecimal digits that change when anything of a picture does."""
+        segment, own = self._at("pictures", row)
+        return bytes(segment.arrays["digest"][own]).hex()
+
     def search(self, queries: RetrievalVectors, k: int = 10) -> Top:
         """Find the k best pictures for each query, exactly.
 

@@ -82,13 +82,13 @@ class GraphFacts(_Stored):
 
     Attributes:
         file: in the folder.
-        segments: names of the segments whose pictures it holds, in order.
+        segments: names of the segments whose pictures it holds, in order; and how many those are.
         recall: share of the exact top 10 that it found, in a sample, rescored.
         sample: queries of that sample.
     """
 
     file: str = Field(pattern=r"^hnsw-[0-9a-f]+\.faiss$")
-    segments: list[str]
+    segments: list[tuple[str, NonNegativeInt]]
     recall: float
     sample: NonNegativeInt
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from selfalign_cli.errors import DataError
 
 LONGEST_QUERY = 10_000
 """Characters of a query."""
+
+
+def is_engine_address(text: str | Path) -> bool:
+    """Whether a text names an engine, not a folder."""
+    return re.match(r"(milvus:|postgres(ql)?:/)", str(text)) is not None
 
 
 def check_query(text: str) -> None:

@@ -89,8 +89,8 @@ def merged_views(top: Top, views: int, k: int) -> Top:
         views: V.
         k: how many.
     """
-    depth = top.candidates.shape[1]
-    rows, scores = top.candidates.view(-1, views * depth), top.scores.view(-1, views * depth)
+    depth, count = top.candidates.shape[1], len(top.candidates) // views
+    rows, scores = top.candidates.view(count, views * depth), top.scores.view(count, views * depth)
     order = rows.argsort(dim=1, stable=True)
     rows, scores = rows.gather(1, order), scores.gather(1, order)
     found = []

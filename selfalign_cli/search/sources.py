@@ -56,8 +56,8 @@ class Source(Protocol):
     def digests(self, positions: Rows) -> npt.NDArray[np.uint8]:
         """(n, 16) bytes that change when anything of a picture does."""
 
-    def content(self, positions: Rows, progress: OnRows) -> Content:
-        """Vectors and records of some pictures."""
+    def content(self, positions: Rows, progress: OnRows, *, captions: bool = True) -> Content:
+        """Vectors and records of some pictures; without `captions`, no vectors of theirs."""
 
 
 class FeatureSource:
@@ -120,24 +120,24 @@ class FeatureSource:
         """Hash regions, boxes, size and texts."""
         return _packed(self._digest(row) for row in self.rows[positions].tolist())
 
-    def content(self, positions: Rows, progress: OnRows) -> Content:
+    def content(self, positions: Rows, progress: OnRows, *, captions: bool = True) -> Content:
         """Encode pictures and their captions."""
         file, rows = self.file, self.rows[positions]
         spans = [self._captions[self._bounds[row] : self._bounds[row + 1]].tolist() for row in rows.tolist()]
-        captions = [caption for span in spans for caption in span]
-        texts = [file.captions[caption] for caption in captions]
+        numbers = [caption for span in spans for caption in span]
+        texts = [file.captions[number] for number in numbers]
         facts = file.facts
         found = [file.boxes(row) for row in rows.tolist()]
         return Content(
             pictures=self.retriever.encode_pictures(file, rows=rows, batch_size=self.batch, progress=progress),
-            captions=self.retriever.encode_texts(texts, batch_size=self.batch),
+            captions=self.retriever.encode_texts(texts if captions else [], batch_size=self.batch),
             ids=[self.ids[position] for position in positions.tolist()],
             captions_of=[len(span) for span in spans],
             texts=texts,
             digests=self.digests(positions),
             source_rows=rows,
             file_names=None if file.file_names is None else [file.file_names[row] for row in rows.tolist()],
-            caption_ids=None if file.caption_ids is None else [file.caption_ids[caption] for caption in captions],
+            caption_ids=None if file.caption_ids is None else [file.caption_ids[number] for number in numbers],
             sizes=None if facts.image_size is None else facts.image_size[rows],
             boxes=None if facts.boxes is None else [boxes for boxes in found if boxes is not None],
             features=str(file.path.resolve()),
@@ -210,23 +210,23 @@ class EmbeddingSource:
         """Hash vectors and texts."""
         return _packed(self._digest(row) for row in positions.tolist())
 
-    def content(self, positions: Rows, progress: OnRows) -> Content:
+    def content(self, positions: Rows, progress: OnRows, *, captions: bool = True) -> Content:
         """The vectors, and what the file knows of the pictures."""
         found = self.found
         spans = [self._span(row).tolist() for row in positions.tolist()]
-        captions = np.array([caption for span in spans for caption in span], dtype=np.int64)
+        numbers = np.array([caption for span in spans for caption in span], dtype=np.int64)
         texts, names, caption_ids = found.caption_texts, found.file_names, found.caption_ids
         progress(len(positions))
         return Content(
             pictures=RetrievalVectors(found.images.pooled[positions], found.images.shared[positions]),
-            captions=RetrievalVectors(found.captions.pooled[captions], found.captions.shared[captions]),
+            captions=RetrievalVectors(found.captions.pooled[numbers], found.captions.shared[numbers]),
             ids=[self.ids[row] for row in positions.tolist()],
             captions_of=[len(span) for span in spans],
-            texts=[f"caption {row}" if texts is None else texts[row] for row in captions.tolist()],
+            texts=[f"caption {row}" if texts is None else texts[row] for row in numbers.tolist()],
             digests=self.digests(positions),
             source_rows=positions,
             file_names=None if names is None else [names[row] for row in positions.tolist()],
-            caption_ids=None if caption_ids is None else [caption_ids[row] for row in captions.tolist()],
+            caption_ids=None if caption_ids is None else [caption_ids[row] for row in numbers.tolist()],
         )
 
     def _span(self, row: int) -> Rows:
