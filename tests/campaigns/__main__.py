@@ -2,7 +2,8 @@
 
 `soak` kills training runs at random instants and resumes them, `extract` extractions; `memory` watches whether a
 training run grows; `fuzz` reads damaged files of every kind; `regions` compares kinds of regions on pictures of known
-objects. Each prints a table and all faults; the exit code is 1 if there are any.
+objects, `scenes` the regions of `extract` with those of `make-scenes`. Each prints a table and all faults; the exit
+code is 1 if there are any.
 """
 
 from __future__ import annotations

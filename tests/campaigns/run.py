@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from campaigns import extraction, fuzz, memory, soak
 from campaigns.campaign import Campaign, Order, drawn_seed
-from campaigns.regions import collage_study
+from campaigns.regions import collage_study, scene_study
 
 from selfalign_cli.bench.measure import Setting
 
@@ -18,6 +18,7 @@ CAMPAIGNS = {
     "memory": memory.run,
     "fuzz": fuzz.run,
     "regions": collage_study.run,
+    "scenes": scene_study.run,
 }
 RANDOM = ("soak", "extract", "fuzz")
 """Campaigns with rounds and a seed."""

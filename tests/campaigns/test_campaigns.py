@@ -25,6 +25,7 @@ EXPECTED = {
     "memory": ["--size", "tiny"],
     "fuzz": ["--rounds", "600", "--seed", "2"],
     "regions": ["--size", "tiny"],
+    "scenes": ["--size", "tiny"],
 }
 
 
@@ -65,6 +66,9 @@ def test_a_campaign_runs_and_finds_nothing(capsys: pytest.CaptureFixture[str], n
         assert set(found) == {"whole picture", "grid", "grouping", "known boxes"}
         assert found["grouping"]["found_10"] > 2 * found["grid"]["found_10"]
         assert "±" in found["grouping"]["rsum_embedding"]
+    if name == "scenes":
+        assert set(found) == {"make-scenes", "extract, weightless"}
+        assert "±" in found["make-scenes"]["rsum"]
 
 
 def test_data_are_for_campaigns_that_need_them(capsys: pytest.CaptureFixture[str]) -> None:

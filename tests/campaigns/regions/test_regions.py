@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from campaigns.regions import nanodet
 from campaigns.regions.collage_study import chance
 from campaigns.regions.collages import OVERLAP, make_collages
 from campaigns.regions.kinds import Tally, grid, whole_grids
+from campaigns.regions.photographs import make_photographs
 from campaigns.regions.retrieval import Scores
 from campaigns.regions.sprites import drawn, emoji
 from PIL import Image
@@ -123,3 +126,26 @@ def test_boxes_of_the_finest_level_by_hand() -> None:
     found = nanodet._boxes(distances.flatten(2), 8) * nanodet.SIDE
     assert found[0].tolist() == pytest.approx([-4, 4, 20, 28], abs=1e-3)
     assert found[53].tolist() == pytest.approx([4, 12, 28, 36], abs=1e-3)
+
+
+def test_pictures_of_packages_are_varied_and_captioned(tmp_path: Path) -> None:
+    """Five variations of one picture, and a scene; the captions file names all of them by split."""
+    wheel, scenes = tmp_path / "some.whl", tmp_path / "scenes"
+    content = io.BytesIO()
+    Image.new("L", (90, 60), "grey").save(content, "PNG")
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("skimage/data/coins.png", content.getvalue())
+        archive.writestr("skimage/data/unknown.png", content.getvalue())
+    (scenes / "images").mkdir(parents=True)
+    (scenes / "images/scene_0.png").write_bytes(content.getvalue())
+    scene = {"filename": "scene_0.png", "split": "val", "sentences": [{"raw": "a red disc"}] * 6}
+    (scenes / "dataset_scenes.json").write_text(json.dumps({"images": [scene]}))
+    assert make_photographs(tmp_path, scenes, tmp_path / "photos") == 6
+    rows = json.loads((tmp_path / "photos.json").read_bytes())
+    assert [row["split"] for row in rows] == ["train", "train", "train", "dev", "dev", "test"]
+    assert sorted(path.relative_to(tmp_path / "photos").as_posix() for path in (tmp_path / "photos").rglob("*.*")) == (
+        sorted(row["image"] for row in rows)
+    )
+    with Image.open(tmp_path / "photos/coins_0.jpg") as one:
+        assert 60 <= one.width <= 90
+    assert len({(tmp_path / "photos" / name).read_bytes() for name in ("coins_0.jpg", "coins_3.jpg")}) == 2
