@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from selfalign_cli.cli.console import show_table
+from selfalign_cli.cli.console import show_message, show_table
 from selfalign_cli.cli.options import OverwriteOpt
 from selfalign_cli.cli.progress import progress
 from selfalign_cli.errors import DataError
@@ -79,7 +80,8 @@ def build_vocab(
     Example: selfalign build-vocab data/f30k.h5 --out data/f30k_vocab.json
     """
     from selfalign_cli.data.atomic import refuse_existing
-    from selfalign_cli.data.text.captions import read_vocabulary_captions
+    from selfalign_cli.data.text.captions import captions_by_split, chosen_splits
+    from selfalign_cli.data.text.coverage import unknown_in
     from selfalign_cli.published.vocabulary import is_foreign_vocabulary
 
     refuse_existing(out, overwrite, captions)
@@ -94,14 +96,27 @@ def build_vocab(
         )
         return
     wanted = None if splits is None else [name.strip() for name in splits.split(",") if name.strip()]
-    texts = [text for source in captions for text in read_vocabulary_captions(source, wanted)]
+    read = [(source, captions_by_split(source)) for source in captions]
+    chosen = [part for source, parts in read for part in chosen_splits(parts, source, wanted).items()]
+    dev = [text for _, parts in read for text in parts.get("dev", ())]
     if kind == "wordpiece":
-        rows = _build_wordpieces(texts, out, size or 8000, 2 if min_count is None else min_count)
-    else:
-        source = " ".join(str(path) for path in captions)
-        count = 4 if min_count is None else min_count
-        rows = _build_words(texts, out, count, splitter, lowercase or "unicode", source, overwrite)
-    show_table(["", ""], [["captions", f"{len(texts):,}"], *rows], title=str(out))
+        texts = [text for _, part in chosen for text in part]
+        rows = _build_wordpieces(texts, dev, out, size or 8000, 2 if min_count is None else min_count)
+        show_table(["", ""], [["captions", f"{len(texts):,}"], *rows], title=str(out))
+        return
+    names = {name for name, _ in chosen}
+    others = [] if "dev" in names else [("dev", dev)]
+    counts = _counted([*chosen, *others], tokenizer=splitter, lowercase=lowercase or "unicode")
+    count, all_counts = 4 if min_count is None else min_count, sum((counts[name] for name in names), Counter[str]())
+    source = " ".join(str(path) for path in captions)
+    rows = _build_words(all_counts, out, count, splitter, lowercase or "unicode", source, overwrite)
+    number = sum(len(part) for _, part in chosen)
+    show_table(["", ""], [["captions", f"{number:,}"], *rows], title=str(out))
+    if dev:
+        _show_unknown(all_counts, counts["dev"], count)
+    if {"train", "dev"} <= names:
+        share = unknown_in(counts["dev"], counts["train"]).occurrences
+        show_message(f"dev was counted too; {share:.1%} of its word occurrences are words that train never shows")
 
 
 def _check_unused(kind: str, of_words: dict[str, object], of_pieces: dict[str, object]) -> None:
@@ -112,21 +127,50 @@ def _check_unused(kind: str, of_words: dict[str, object], of_pieces: dict[str, o
         raise DataError(f"{', '.join(given)}: only for --kind {needed}", "leave it out")
 
 
-def _build_words(
-    texts: list[str], out: Path, min_count: int, tokenizer: str, lowercase: str, source: str, overwrite: bool
-) -> list[list[str]]:
-    from selfalign_cli.data.text.vocab import build_vocabulary
+def _counted(
+    parts: list[tuple[str | None, list[str]]], *, tokenizer: str, lowercase: str
+) -> dict[str | None, Counter[str]]:
+    """Count the words of captions, by split."""
+    from selfalign_cli.data.text.vocab import count_words
 
-    with progress("count words: captions", len(texts)) as advance:
-        vocabulary = build_vocabulary(
-            texts, min_count=min_count, tokenizer=tokenizer, lowercase=lowercase, source=source, on_caption=advance
-        )
+    counts: dict[str | None, Counter[str]] = {}
+    with progress("count words: captions", sum(len(texts) for _, texts in parts)) as advance:
+        for name, texts in parts:
+            found = count_words(texts, tokenizer=tokenizer, lowercase=lowercase, on_caption=advance)
+            counts.setdefault(name, Counter()).update(found)
+    return counts
+
+
+def _build_words(
+    counts: Counter[str], out: Path, min_count: int, tokenizer: str, lowercase: str, source: str, overwrite: bool
+) -> list[list[str]]:
+    from selfalign_cli.data.text.vocab import vocabulary_of
+
+    vocabulary = vocabulary_of(counts, min_count=min_count, tokenizer=tokenizer, lowercase=lowercase, source=source)
     vocabulary.save(out, overwrite=overwrite)
     return [
         ["words", f"{len(vocabulary):,}, those that occur {min_count} times or more"],
         ["tokenizer", f"{tokenizer}, {lowercase} lower case"],
         ["content hash", vocabulary.content_hash],
     ]
+
+
+def _show_unknown(counts: Counter[str], dev: Counter[str], min_count: int) -> None:
+    """Show which share of dev's words is unknown, by least count."""
+    from selfalign_cli.data.text.coverage import choices
+
+    show_table(
+        ["dev, left unknown", "words kept", "of occurrences", "of different words"],
+        [
+            [
+                f"--min-count {choice.min_count}{' (written)' if choice.min_count == min_count else ''}",
+                f"{choice.size:,}",
+                f"{choice.unknown.occurrences:.1%}",
+                f"{choice.unknown.words:.1%}",
+            ]
+            for choice in choices(counts, dev, min_count)
+        ],
+    )
 
 
 def _import_words(
@@ -150,10 +194,16 @@ def _import_words(
     ]
 
 
-def _build_wordpieces(texts: list[str], out: Path, size: int, min_count: int) -> list[list[str]]:
+def _build_wordpieces(texts: list[str], dev: list[str], out: Path, size: int, min_count: int) -> list[list[str]]:
+    from selfalign_cli.data.text.coverage import pieces_of
     from selfalign_cli.data.text.wordpiece import save_tokenizer
-    from selfalign_cli.data.text.wordpiece_training import build_wordpieces
+    from selfalign_cli.data.text.wordpiece_training import build_wordpieces, count_words
 
     tokenizer = build_wordpieces(texts, size=size, min_count=min_count)
     save_tokenizer(tokenizer, out)
-    return [["pieces", f"{len(tokenizer):,}"]]
+    rows = [["pieces", f"{len(tokenizer):,}"]]
+    if dev:
+        unknown, pieces = pieces_of(tokenizer, count_words(dev))
+        shares = f"{unknown.occurrences:.1%} of word occurrences, {unknown.words:.1%} of different words"
+        rows += [["unknown in dev", shares], ["pieces a word", f"{pieces:.2f} in dev"]]
+    return rows

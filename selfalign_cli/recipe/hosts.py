@@ -36,7 +36,7 @@ class HostSection(Section):
 class BertSection(HostSection):
     """The `model` section of a host whose captions are the token states of a BERT."""
 
-    bert: Text = Field(description="BERT folder, current or older layout, or a hub name.")
+    bert: Text = Field(description="BERT folder, current or older layout, a hub name, or package:NAME.")
     finetune: bool = Field(default=False, description="Train BERT too, at optim.bert_learning_rate.")
     bert_eval_mode: bool = Field(
         default=True, description="Keep a frozen BERT in evaluation mode while training (M5)."

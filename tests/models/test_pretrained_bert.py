@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from selfalign_cli.bert_folder import local_folder
 from selfalign_cli.data.text.token_table import collate_texts
 from selfalign_cli.data.text.wordpiece import load_tokenizer
 from selfalign_cli.models.bert import load_bert
@@ -49,3 +50,7 @@ def test_the_folder_says_how_it_cuts_words(folder: Path) -> None:
     assert tokenizer.pieces("Riding HORSES") == ["riding", "horses"]
     ids = tokenizer.encode("horse " * 200)
     assert (len(ids), ids[0], ids[-1]) == (202, 101, 102)
+
+
+def test_a_recipe_may_name_the_package(folder: Path) -> None:
+    assert local_folder(f"package:{PACKAGE}") == folder

@@ -57,12 +57,6 @@ def test_a_damaged_installation_is_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("model", ["vsrn", "camera"])
-def test_the_baseline_differs_in_selfalign_only(model):
-    found = differing(f"{model}_scenes.yaml", f"{model}_scenes_baseline.yaml")
-    assert found == {"run.dir", "selfalign.enabled"}
-
-
-@pytest.mark.parametrize("model", ["vsrn", "camera"])
 def test_the_baseline_of_equal_time_differs_in_its_schedule_only(model):
     found = differing(f"{model}_scenes_baseline.yaml", f"{model}_scenes_baseline_equal_time.yaml")
     schedule = {"optim.epochs", "optim.decay_every", "loss.ranking.warmup_epochs"}

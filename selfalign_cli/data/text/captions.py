@@ -64,16 +64,22 @@ def read_vocabulary_captions(source: Path, splits: Sequence[str] | None = None) 
     Raises:
         DataError: the source is missing, damaged or of no known kind, or lacks a requested split.
     """
-    by_split = _captions_by_split(source)
+    return [text for texts in chosen_splits(captions_by_split(source), source, splits).values() for text in texts]
+
+
+def chosen_splits(
+    by_split: dict[str | None, list[str]], source: Path, splits: Sequence[str] | None
+) -> dict[str | None, list[str]]:
+    """The splits to read of a source that `captions_by_split` has read; as for `read_vocabulary_captions`."""
     if None in by_split:
-        return by_split[None]
+        return {None: by_split[None]}
     wanted = list(splits) if splits is not None else [name for name in DEFAULT_SPLITS if name in by_split]
     missing = [name for name in wanted if name not in by_split]
     if missing or not wanted:
         expected = ", ".join(missing or DEFAULT_SPLITS)
         has = ", ".join(str(name) for name in by_split) or "none"
         raise DataError(f"{source} lacks the split {expected}; it has {has}", "name splits with --splits")
-    return [caption for name in wanted for caption in by_split[name]]
+    return {name: by_split[name] for name in wanted}
 
 
 def read_bytes(path: Path) -> bytes:
@@ -121,8 +127,8 @@ def _parsed(path: Path, hook: Callable[[dict[str, Any]], Any] | None) -> Any:
         raise DataError(f"{path} is not JSON: {fault}") from fault
 
 
-def _captions_by_split(source: Path) -> dict[str | None, list[str]]:
-    """Captions by split; the one key None for a source without splits."""
+def captions_by_split(source: Path) -> dict[str | None, list[str]]:
+    """Read all captions of a source of any known kind, by split; the one key None for a source without splits."""
     if source.is_dir():
         return _scan_folder(source)
     if starts_as_hdf5(source):

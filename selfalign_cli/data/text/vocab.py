@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -205,14 +205,38 @@ def build_vocabulary(
     Raises:
         DataError: there are no captions, or no word is frequent enough.
     """
+    counts = count_words(captions, tokenizer=tokenizer, lowercase=lowercase, on_caption=on_caption)
+    return vocabulary_of(counts, min_count=min_count, tokenizer=tokenizer, lowercase=lowercase, source=source)
+
+
+def count_words(
+    captions: Iterable[str],
+    *,
+    tokenizer: str = "treebank",
+    lowercase: str = "unicode",
+    on_caption: Callable[[int], None] | None = None,
+) -> Counter[str]:
+    """Count the words of captions; arguments as of `build_vocabulary`."""
     counts: Counter[str] = Counter()
     for caption in captions:
         counts.update(tokenize(caption, tokenizer, lowercase))
         if on_caption is not None:
             on_caption(1)
+    return counts
+
+
+def kept_words(counts: Mapping[str, int], min_count: int) -> list[str]:
+    """The words that occur often enough, in no order; special words of the vocabulary are none."""
+    return [word for word, count in counts.items() if count >= min_count and word not in SPECIAL_WORDS]
+
+
+def vocabulary_of(
+    counts: Mapping[str, int], *, min_count: int, tokenizer: str, lowercase: str, source: str
+) -> Vocabulary:
+    """The vocabulary of counted words; arguments and errors as of `build_vocabulary`."""
     if not counts:
         raise DataError("there are no words to build a vocabulary from")
-    kept = [word for word, count in counts.items() if count >= min_count and word not in SPECIAL_WORDS]
+    kept = kept_words(counts, min_count)
     if not kept:
         most = max(counts.values())
         raise DataError(
