@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Literal
@@ -14,6 +15,7 @@ import typer
 from selfalign_cli.cli.console import show_message, show_table, write
 from selfalign_cli.cli.progress import progress
 from selfalign_cli.cli.training_view import TrainingView
+from selfalign_cli.errors import DataError
 
 QUICK_IMAGES, QUICK_EPOCHS = 400, 4
 
@@ -36,6 +38,31 @@ SeedsOpt = Annotated[
 ArmsOpt = Annotated[
     bool, typer.Option("--arms", help="Also train SelfAlign with its losses or its context embedding switched off.")
 ]
+PicturesOpt = Annotated[
+    Path | None,
+    typer.Option(
+        "--pictures",
+        metavar="DIR",
+        help="Your own pictures in place of drawn scenes: regions, splits and vocabulary are made, too.",
+        show_default=False,
+    ),
+]
+CaptionsOpt = Annotated[
+    Path | None,
+    typer.Option(
+        "--captions",
+        metavar="FILE",
+        help="Their captions, as for extract. Default: captions.json, dataset*.json or annotations.json among the "
+        "pictures, or a .txt beside each.",
+        show_default=False,
+    ),
+]
+NEXT = {
+    "index": "selfalign index {checkpoint} --data {features} --out {out}/index",
+    "search": 'selfalign search {out}/index "…"',
+    "serve": "selfalign serve {out}/index",
+}
+"""What to do with a model of one's own pictures; lines whose command this release has not are left out."""
 
 
 def demo(
@@ -44,24 +71,32 @@ def demo(
     quick: QuickOpt = False,
     seeds: SeedsOpt = 1,
     arms: ArmsOpt = False,
+    pictures: PicturesOpt = None,
+    captions: CaptionsOpt = None,
 ) -> None:
-    """The whole path on drawn scenes: make data, train with and without SelfAlign, score, export, compare.
+    """The whole path on drawn scenes or your own pictures: data, training with and without SelfAlign, scores, exports.
 
-    SelfAlign is compared with its host at equal epochs and at equal time. Runs on the CPU, minutes on two cores; an
-    interrupted demo goes on where it was when the command is repeated.
+    SelfAlign is compared with its host at equal epochs and, on scenes, at equal time. Runs on the CPU, minutes on two
+    cores; an interrupted demo goes on where it was when the command is repeated.
 
-    Example: selfalign demo --seeds 5 --arms
+    Example: selfalign demo --pictures photos/ --captions captions.json
     """
     from selfalign_cli.demo.result import DIFFERENCE_HEADER, HEADER
     from selfalign_cli.demo.run import Demo, run_demo
 
-    folder = out or Path("runs") / f"demo{'' if model == DEFAULT_MODEL else f'-{model}'}{'-quick' if quick else ''}"
-    asked = Demo(folder, model=model, seeds=seeds, ablations=arms)
+    if captions is not None and pictures is None:
+        raise DataError("--captions are those of --pictures", "name the folder of the pictures too")
+    endings = ["" if pictures is None else "-own", "" if model == DEFAULT_MODEL else f"-{model}"]
+    folder = out or Path("runs") / "".join(["demo", *endings, "-quick" if quick else ""])
+    asked = Demo(folder, model, seeds=seeds, ablations=arms, pictures=pictures, captions=captions)
     if quick:
-        asked = Demo(folder, model, QUICK_IMAGES, QUICK_EPOCHS, seeds, arms)
+        asked = replace(asked, train_images=QUICK_IMAGES, epochs=QUICK_EPOCHS)
     result = run_demo(asked, DemoView())
+    if not result.results:
+        _show_without_captions(folder, pictures)
+        return
     repeated = f"{seeds} seeds" if seeds > 1 else "one seed"
-    show_table(HEADER, result.rows(), title=f"{model} on scenes, {repeated}")
+    show_table(HEADER, result.rows(), title=f"{model} on {pictures or 'scenes'}, {repeated}")
     show_table(DIFFERENCE_HEADER, result.difference_rows())
     write(sys.stdout, f"signature: {result.signature}")
     for note in result.notes():
@@ -69,6 +104,32 @@ def demo(
     if quick:
         show_message("--quick: these numbers mean nothing")
     show_table(("", ""), result.locations())
+    if pictures is not None:
+        checkpoint = folder / next(found.checkpoint for found in result.results if found.arm.name == "selfalign")
+        _show_next(folder, checkpoint)
+
+
+def _show_without_captions(folder: Path, pictures: Path | None) -> None:
+    """Say what was made, and what is possible with it."""
+    features = folder / "data" / "own.h5"
+    show_message(f"there are no captions in {pictures}, and none were named: nothing was trained")
+    rows = [
+        ("features", str(features)),
+        ("with captions", f"selfalign demo --pictures {pictures} --captions FILE --out {folder}-captions"),
+        ("with a model trained on such features", f"selfalign export-embeddings CKPT --data {features} --out E.h5"),
+    ]
+    show_table(("", ""), rows)
+
+
+def _show_next(folder: Path, checkpoint: Path) -> None:
+    """Name the commands that use the model, as far as they exist."""
+    from selfalign_cli.cli.app import app
+
+    known = {command.name for command in app.registered_commands}
+    values = {"checkpoint": checkpoint, "features": folder / "data" / "own.h5", "out": folder}
+    lines = [("next", text.format(**values)) for name, text in NEXT.items() if name in known]
+    if lines:
+        show_table(("", ""), lines)
 
 
 class DemoView:

@@ -22,7 +22,7 @@ class Arm:
     Attributes:
         name: of its folder and files.
         label: in tables.
-        ending: suffix of its recipe, `{model}_scenes{ending}.yaml`.
+        ending: suffix of its recipe, `{model}_{data}{ending}.yaml`.
         overrides: keys that differ from that recipe.
     """
 
@@ -36,6 +36,8 @@ BASELINE = Arm("baseline", "baseline", "_baseline")
 SELFALIGN = Arm("selfalign", "SelfAlign")
 EQUAL_TIME = Arm("baseline_equal_time", "baseline, equal time", "_baseline_equal_time")
 ARMS = (BASELINE, SELFALIGN, EQUAL_TIME)
+OWN_ARMS = (BASELINE, SELFALIGN)
+"""On a user's own pictures nobody has measured how many epochs are equal time."""
 
 NO_CONCEPT, NO_CONTEXT = "loss.concept.enabled=false", "loss.context.enabled=false"
 ABLATIONS = (
@@ -62,16 +64,25 @@ class Contrast:
 
 
 def contrasts(arms: Sequence[Arm]) -> list[Contrast]:
-    """SelfAlign against both baselines, and every ablation against SelfAlign."""
+    """SelfAlign against the baselines, and every ablation against SelfAlign."""
+    equal_time = Contrast(SELFALIGN, EQUAL_TIME, "SelfAlign − baseline, equal time")
     return [
         Contrast(SELFALIGN, BASELINE, "SelfAlign − baseline, equal epochs"),
-        Contrast(SELFALIGN, EQUAL_TIME, "SelfAlign − baseline, equal time"),
+        *([equal_time] if EQUAL_TIME in arms else []),
         *(Contrast(arm, SELFALIGN, f"{arm.label} − SelfAlign") for arm in arms if arm in ABLATIONS),
     ]
 
 
 def arm_recipe(
-    arm: Arm, model: str, *, seed: int, folder: Path, features: Path, text: Path, epochs: int | None = None
+    arm: Arm,
+    model: str,
+    *,
+    seed: int,
+    folder: Path,
+    features: Path,
+    text: Path,
+    epochs: int | None = None,
+    data: str = "scenes",
 ) -> Recipe:
     """Load the recipe of an arm.
 
@@ -84,9 +95,10 @@ def arm_recipe(
         text: the vocabulary, or the BERT folder for a host that reads word pieces.
         epochs: epochs of the SelfAlign arm, for a smaller demo: every schedule is shortened in proportion. None for
             the recipe as shipped.
+        data: which of the shipped recipes: `scenes`, or `own` for a user's pictures.
     """
     text_key = "data.vocab" if HOSTS[model].captions == "words" else "model.bert"
-    path = shipped_recipe(f"{model}_scenes{arm.ending}.yaml")
+    path = shipped_recipe(f"{model}_{data}{arm.ending}.yaml")
     overrides = [
         f"run.dir={json.dumps(str(folder))}",
         f"run.seed={seed}",
@@ -97,7 +109,7 @@ def arm_recipe(
     recipe = load_recipe(path, overrides)
     if epochs is None:
         return recipe
-    shipped = load_recipe(shipped_recipe(f"{model}_scenes.yaml")).optim.epochs
+    shipped = load_recipe(shipped_recipe(f"{model}_{data}.yaml")).optim.epochs
     return load_recipe(path, [*overrides, *shortened(recipe, Fraction(epochs, shipped))])
 
 

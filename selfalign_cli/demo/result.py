@@ -16,6 +16,8 @@ from selfalign_cli.metrics.seeds import student_interval
 METRICS = (*(f"{direction}.{name}" for direction in DIRECTIONS for name in RECALLS), "rsum")
 _FIRST, *_FURTHER = RECALL_TITLES
 HEADER = ("test", f"i→t {_FIRST}", *_FURTHER, f"t→i {_FIRST}", *_FURTHER, "rsum", "epochs", "time")
+FEW = 200
+"""Test pictures below which the demo says how coarse its numbers are."""
 DIFFERENCE_METRICS = ("i2t.r1", "t2i.r1", "rsum")
 DIFFERENCE_HEADER = ("difference", "i→t R@1", "t→i R@1", "rsum")
 
@@ -97,6 +99,7 @@ class DemoResult:
         arms: the compared arms.
         results: one per seed and arm.
         versions: of the libraries, and the machine.
+        data: `scenes`, or `own` for a user's pictures.
     """
 
     out: Path
@@ -104,6 +107,7 @@ class DemoResult:
     arms: tuple[Arm, ...]
     results: tuple[ArmResult, ...]
     versions: dict[str, Any]
+    data: str = "scenes"
 
     @property
     def seeds(self) -> list[int]:
@@ -153,18 +157,33 @@ class DemoResult:
 
     def notes(self) -> list[str]:
         """Remarks on the tables, one sentence each."""
-        ours, plain = self.of(SELFALIGN)[0].epochs, self.of(EQUAL_TIME)[0].epochs
         seeds = len(self.seeds)
         return [
             f"time: optimizer steps, reading batches and saving, on {self.versions['threads']} threads; "
             "making data and validation are not in it",
-            f"equal time: {plain} epochs of the baseline took {self._seconds(EQUAL_TIME):.0f} s, {ours} of SelfAlign "
-            f"{self._seconds(SELFALIGN):.0f} s; the recipes fix these numbers of epochs",
+            *self._notes_on_equal_time(),
+            *self._notes_on_few_pictures(),
             "weights: of the epoch with the largest rsum on dev; test was not looked at before",
             "one seed: repeat with --seeds 5 to see how far these differences move with the seed"
             if seeds == 1
             else f"± standard deviation, [95% interval of the mean difference] (Student t), over {seeds} seeds",
         ]
+
+    def _notes_on_equal_time(self) -> list[str]:
+        if EQUAL_TIME not in self.arms:
+            return []
+        ours, plain = self.of(SELFALIGN)[0].epochs, self.of(EQUAL_TIME)[0].epochs
+        return [
+            f"equal time: {plain} epochs of the baseline took {self._seconds(EQUAL_TIME):.0f} s, {ours} of SelfAlign "
+            f"{self._seconds(SELFALIGN):.0f} s; the recipes fix these numbers of epochs"
+        ]
+
+    def _notes_on_few_pictures(self) -> list[str]:
+        """For own pictures: how much one test picture moves the numbers."""
+        images = next(int(part[7:]) for part in self.results[0].signature.split("|") if part.startswith("images:"))
+        if self.data == "scenes" or images >= FEW:
+            return []
+        return [f"recalls of {images:,} test pictures say little: a single one moves R@1 by {100 / images:.1f} points"]
 
     @property
     def signature(self) -> str:
@@ -188,7 +207,7 @@ class DemoResult:
                 {
                     "name": a.name,
                     "label": a.label,
-                    "recipe": f"{self.model}_scenes{a.ending}.yaml",
+                    "recipe": f"{self.model}_{self.data}{a.ending}.yaml",
                     "overrides": list(a.overrides),
                 }
                 for a in self.arms

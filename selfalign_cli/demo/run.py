@@ -11,14 +11,15 @@ from typing import Protocol
 
 from selfalign_cli.assembly.checkpoint import load_checkpoint
 from selfalign_cli.data.atomic import replacing
-from selfalign_cli.demo.arms import ABLATIONS, ARMS, Arm, arm_recipe
+from selfalign_cli.data.features.file import FeatureFile
+from selfalign_cli.demo.arms import ABLATIONS, ARMS, OWN_ARMS, Arm, arm_recipe
 from selfalign_cli.demo.result import ArmResult, DemoResult, training_seconds
 from selfalign_cli.demo.world import World, claim_folder, make_world
 from selfalign_cli.errors import RecipeError
 from selfalign_cli.metrics.cutoffs import RECALLS
 from selfalign_cli.metrics.report import RetrievalReport
 from selfalign_cli.recipe.hashes import recipe_hash
-from selfalign_cli.recipe.load import load_recipe
+from selfalign_cli.recipe.load import load_recipe, with_widths
 from selfalign_cli.recipe.schema import Recipe
 from selfalign_cli.scoring.embed import EncodingOptions
 from selfalign_cli.scoring.evaluate import score_files
@@ -57,6 +58,8 @@ class Demo:
         epochs: epochs of the SelfAlign arm, the others in proportion; None for the shipped recipes as they are.
         seeds: number of model seeds.
         ablations: also train SelfAlign with parts disabled.
+        pictures: folder of a user's own pictures, in place of scenes.
+        captions: their captions; None to look for them in that folder.
     """
 
     out: Path
@@ -65,11 +68,32 @@ class Demo:
     epochs: int | None = None
     seeds: int = 1
     ablations: bool = False
+    pictures: Path | None = None
+    captions: Path | None = None
+
+    @property
+    def data(self) -> str:
+        """Which of the shipped recipes are trained, by the middle of their names."""
+        return "scenes" if self.pictures is None else "own"
 
     @property
     def arms(self) -> tuple[Arm, ...]:
         """The compared arms, in the order of the tables."""
-        return (*ARMS, *ABLATIONS) if self.ablations else ARMS
+        arms = ARMS if self.pictures is None else OWN_ARMS
+        return (*arms, *ABLATIONS) if self.ablations else arms
+
+    def world(self, view: DemoView) -> World:
+        """Claim the folder and make the data; what is there already is kept."""
+        folder, settings = self.out / "data", {"model": self.model, "epochs": self.epochs}
+        if self.pictures is None:
+            claim_folder(self.out, {**settings, "train_images": self.train_images})
+            return make_world(folder, model=self.model, train_images=self.train_images, view=view)
+        from selfalign_cli.demo.own import backbone_of_demo, find_captions, make_own_world
+
+        captions = self.captions or find_captions(self.pictures)
+        named = {"pictures": str(self.pictures.resolve()), "captions": captions and str(captions.resolve())}
+        claim_folder(self.out, {**settings, **named, "backbone": backbone_of_demo()})
+        return make_own_world(folder, self.pictures, captions, model=self.model, view=view)
 
 
 def run_demo(demo: Demo, view: DemoView) -> DemoResult:
@@ -80,29 +104,32 @@ def run_demo(demo: Demo, view: DemoView) -> DemoResult:
         view: displays the progress.
 
     Returns:
-        Scores, times and differences; also written to `results/demo.json`.
+        Scores, times and differences, also written to `results/demo.json`; of pictures without captions, no results.
 
     Raises:
         SelfAlignError: the folder is used otherwise, the disk is full, or the run was interrupted.
     """
-    claim_folder(demo.out, {"model": demo.model, "train_images": demo.train_images, "epochs": demo.epochs})
-    world = make_world(demo.out / "data", model=demo.model, train_images=demo.train_images, view=view)
-    results = []
+    world = demo.world(view)
+    if world.text is None:
+        return DemoResult(demo.out, demo.model, (), (), versions(), demo.data)
+    width, results = FeatureFile(world.features).feature_dim, []
     for seed in range(FIRST_SEED, FIRST_SEED + demo.seeds):
         for number, arm in enumerate(demo.arms, start=1):
-            recipe = arm_recipe(
-                arm,
+            stated = arm_recipe(
+                Arm(arm.name, arm.label, arm.ending, (*world.overrides, *arm.overrides)),
                 demo.model,
                 seed=seed,
                 folder=demo.out / "runs" / f"{arm.name}-{seed}",
                 features=world.features,
                 text=world.text,
                 epochs=demo.epochs,
+                data=demo.data,
             )
+            recipe, _ = with_widths(stated, width)
             view.stage(f"{arm.label}, seed {seed}: arm {number} of {len(demo.arms)}, {recipe.optim.epochs} epochs")
             _train(recipe, view)
             results.append(_score(demo.out, arm, recipe, world))
-    result = DemoResult(demo.out, demo.model, demo.arms, tuple(results), versions())
+    result = DemoResult(demo.out, demo.model, demo.arms, tuple(results), versions(), demo.data)
     with replacing(demo.out / "results" / "demo.json") as temporary:
         temporary.write_text(json.dumps(result.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return result

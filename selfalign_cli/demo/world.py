@@ -39,14 +39,14 @@ class World:
     """Paths of the data.
 
     Attributes:
-        scenes: pictures, captions, boxes, features as `selfalign make-scenes` writes them.
         features: the feature file.
-        text: the vocabulary, or the BERT folder for a host that reads word pieces.
+        text: the vocabulary, or the BERT folder for a host that reads word pieces; None where there are no captions.
+        overrides: keys of the recipes that this text needs otherwise.
     """
 
-    scenes: Path
     features: Path
-    text: Path
+    text: Path | None
+    overrides: tuple[str, ...] = ()
 
 
 def claim_folder(out: Path, settings: dict[str, object]) -> None:
@@ -96,21 +96,21 @@ def make_world(folder: Path, *, model: str, train_images: int, view: WorldView) 
         RunError: the disk is full.
     """
     captions = HOSTS[model].captions
-    text = "scenes_vocab.json" if captions == "words" else "scenes_bert"  # as in the shipped recipes
-    world = World(folder / "scenes", folder / "scenes.h5", folder / text)
-    if not world.features.exists():
-        _make_features(world, train_images, view)
-    if captions == "words" and not world.text.exists():
-        view.stage(f"vocabulary: {world.text}")
-        build_vocabulary(read_vocabulary_captions(world.features), source=world.features.name).save(world.text)
-    if captions == "pieces" and not (world.text / "config.json").exists():  # the last of its files to be written
-        view.stage(f"WordPieces and a BERT of random weights: {world.text}")
-        _make_bert(world)
-    return world
+    name = "scenes_vocab.json" if captions == "words" else "scenes_bert"  # as in the shipped recipes
+    features, text = folder / "scenes.h5", folder / name
+    if not features.exists():
+        _make_features(folder / "scenes", features, train_images, view)
+    if captions == "words" and not text.exists():
+        view.stage(f"vocabulary: {text}")
+        build_vocabulary(read_vocabulary_captions(features), source=features.name).save(text)
+    if captions == "pieces" and not (text / "config.json").exists():  # the last of its files to be written
+        view.stage(f"WordPieces and a BERT of random weights: {text}")
+        make_bert(features, text)
+    return World(features, text)
 
 
-def _make_features(world: World, train_images: int, view: WorldView) -> None:
-    if not world.scenes.exists():
+def _make_features(scenes: Path, features: Path, train_images: int, view: WorldView) -> None:
+    if not scenes.exists():
         with view.counting("make scenes: pictures", sum(split_sizes(train_images).values())) as advance:
             shown = 0
 
@@ -119,15 +119,16 @@ def _make_features(world: World, train_images: int, view: WorldView) -> None:
                 advance(done - shown)
                 shown = done
 
-            make_scenes(world.scenes, train_images=train_images, seed=DATA_SEED, progress=show)
-    convert_to_feature_file([world.scenes], world.features, progress=view.counting)
+            make_scenes(scenes, train_images=train_images, seed=DATA_SEED, progress=show)
+    convert_to_feature_file([scenes], features, progress=view.counting)
 
 
-def _make_bert(world: World) -> None:
+def make_bert(features: Path, folder: Path) -> None:
+    """Make WordPieces of the captions of a feature file, and a small BERT of random weights beside them."""
     # Only here: `tokenizers` and `transformers` take seconds to import, and hosts that read words need neither.
     from selfalign_cli.data.text.wordpiece import save_tokenizer
     from selfalign_cli.data.text.wordpiece_training import build_wordpieces
     from selfalign_cli.demo.seeded_bert import write_seeded_bert
 
-    save_tokenizer(build_wordpieces(read_vocabulary_captions(world.features)), world.text)
-    write_seeded_bert(world.text)
+    save_tokenizer(build_wordpieces(read_vocabulary_captions(features)), folder)
+    write_seeded_bert(folder)

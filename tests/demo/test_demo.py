@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-from contextlib import contextmanager, nullcontext
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from support.demo_view import Watcher
 
 from selfalign_cli.demo.arms import ABLATIONS, ARMS, SELFALIGN, arm_recipe, shortened
 from selfalign_cli.demo.result import HEADER, METRICS, ArmResult, DemoResult, training_seconds
@@ -24,40 +22,6 @@ from selfalign_cli.signals import RunInterrupted
 
 NAMES = ["baseline", "selfalign", "baseline_equal_time"]
 SUMMED = [f"{direction}.{recall_name(k)}" for direction in DIRECTIONS for k in RSUM_CUTOFFS]
-
-
-class Watcher:
-    """A view that records the steps each arm had left, and can interrupt a run at an arm's first reported step."""
-
-    def __init__(self, stop_in_arm: int = 0) -> None:
-        self.left: list[int] = []
-        self.stop_in_arm = stop_in_arm
-
-    def stage(self, text: str) -> None:
-        """Ignored."""
-
-    def counting(self, what: str, total: int):
-        return nullcontext(lambda count: None)
-
-    @contextmanager
-    def training(self):
-        yield self
-
-    def start(self, *, total_steps: int, start_step: int, epochs: int, steps_per_epoch: int) -> None:
-        self.left.append(total_steps - start_step)
-
-    def step(self, **_: object) -> None:
-        if len(self.left) == self.stop_in_arm:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    def validation(self, **_: object) -> None:
-        """Ignored."""
-
-    def message(self, text: str) -> None:
-        """Ignored."""
-
-    def finish(self, summary: object) -> None:
-        """Ignored."""
 
 
 def tiny(out: Path, **changes) -> Demo:

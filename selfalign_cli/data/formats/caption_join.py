@@ -116,6 +116,7 @@ def join(
         records=partial(_records, pictures, wanted, rows),
         notes=[
             *pictures.notes,
+            *table.notes,
             f"pictures are matched with captions by {kind}",
             *_left_out(
                 pictures, captions, splits, others=len(pictures.ids) - len(rows) - len(unknown), unknown=unknown

@@ -4,6 +4,9 @@
     COCO       {"images": [{"id", "file_name", "width", "height"}], "annotations": [{"image_id", "id", "caption"}]}
     list       [{"image": "dog.jpg", "split": "train", "captions": ["A dog.", "It barks."]}]
     SCAN       SPLIT_caps.txt with k captions a picture, with SPLIT_ids.txt; or a folder of such pairs
+    beside     a folder of pictures with a text file beside each, dog.txt beside dog.jpg, one caption a line
+
+In a list, `split` may be left out of all entries. Where there are no splits, they can be made (`dealing.py`).
 
 Which picture of the features an entry means is found by `caption_join.py`; here are only the names that it may go by.
 """
@@ -15,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from selfalign_cli.data.formats.dealing import DEALT, deal
 from selfalign_cli.data.formats.pictures import shown
 from selfalign_cli.data.text.captions import KARPATHY_SPLITS, SCAN_CAPTIONS, read_caption_lines, read_captions_json
 from selfalign_cli.errors import DataError
@@ -22,6 +26,7 @@ from selfalign_cli.errors import DataError
 ONLY_SPLIT = "test"
 LARGEST_SIDE = 1e9
 IDS = "_ids.txt"
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 KINDS = "expected Karpathy's or COCO's caption JSON, a JSON list of {image, split, captions}, or SPLIT_caps.txt"
 
 
@@ -53,10 +58,12 @@ class CaptionTable:
     Attributes:
         wanted: pictures with captions of the requested splits, in the order of the file.
         names: what each picture of the file may be called, those of other splits and without captions included.
+        notes: what the user should know, one sentence each.
     """
 
     wanted: list[CaptionedPicture]
     names: list[dict[str, str]]
+    notes: list[str] = field(default_factory=list)
 
 
 def read_caption_table(path: Path, splits: Sequence[str] = ()) -> list[CaptionedPicture]:
@@ -69,26 +76,56 @@ def read_whole_table(path: Path, splits: Sequence[str] = ()) -> CaptionTable:
 
     Args:
         path: file or folder of any known kind.
-        splits: splits to keep; none for all. Where the file knows no splits, the name of the only one (`test`).
+        splits: splits to keep; none for all. Where the file knows no splits, the name of the only one (`test`), or
+            train, dev and test to have them made.
 
     Raises:
         DataError: it is missing, damaged or of no known kind, or lacks a requested split.
     """
     everything = list(_read(path))
-    wanted = _of_splits([picture for picture in everything if picture.captions], path, splits)
-    return CaptionTable(wanted, [picture.names for picture in everything])
+    pictures = [picture for picture in everything if picture.captions]
+    if not pictures:
+        raise DataError(f"{path} holds no captions; {KINDS}")
+    if all(picture.split == "" for picture in pictures):
+        wanted, note = _without_splits(pictures, path, splits)
+        return CaptionTable(wanted, [picture.names for picture in everything], [note])
+    return CaptionTable(_of_splits(pictures, path, splits), [picture.names for picture in everything])
+
+
+def knows_splits(path: Path) -> bool:
+    """Whether a captions file says which picture is of which split; errors as of `read_whole_table`."""
+    return any(picture.split for picture in _read(path))
+
+
+def _without_splits(
+    pictures: list[CaptionedPicture], path: Path, splits: Sequence[str]
+) -> tuple[list[CaptionedPicture], str]:
+    """Pictures of a file without splits, each with a split, and a note about it."""
+    make = f"--splits {','.join(DEALT)} makes splits"
+    if tuple(splits) == DEALT:
+        if len(pictures) < len(DEALT):
+            raise DataError(f"{path} has captions for {len(pictures)} pictures; expected at least one for each split")
+        dealt = deal([next(iter(picture.names.values())) for picture in pictures])
+        counts = ", ".join(f"{name} {dealt.count(name):,}" for name in DEALT)
+        note = f"{path} knows no splits, so pictures were dealt out by a fixed seed: {counts}"
+        return [replace(picture, split=split) for picture, split in zip(pictures, dealt, strict=True)], note
+    if len(splits) > 1:
+        raise DataError(f"{path} knows no splits; expected one name for all of it, not {', '.join(splits)}", make)
+    name = splits[0] if splits else ONLY_SPLIT
+    note = f"{path} knows no splits: all its pictures are of split {name}; {make}"
+    return [replace(picture, split=name) for picture in pictures], note
 
 
 def _of_splits(pictures: list[CaptionedPicture], path: Path, splits: Sequence[str]) -> list[CaptionedPicture]:
-    """Pictures of some splits, each with the name of its split."""
-    if not pictures:
-        raise DataError(f"{path} holds no captions; {KINDS}")
+    """Pictures of some splits, of those that the file knows."""
     found = list(dict.fromkeys(picture.split for picture in pictures))
-    if found == [""]:
-        if len(splits) > 1:
-            raise DataError(f"{path} knows no splits; expected one name for all of it, not {', '.join(splits)}")
-        name = splits[0] if splits else ONLY_SPLIT
-        return [replace(picture, split=name) for picture in pictures]
+    if "" in found:
+        first = next(picture for picture in pictures if not picture.split)
+        raise DataError(
+            f"{path} says no split for some pictures, and one for others; the first without is "
+            f"{next(iter(first.names.values()))}",
+            "give every picture a split, or none",
+        )
     missing = [name for name in splits if name not in found]
     if missing:
         raise DataError(f"{path} has no split {missing[0]!r}; it has {', '.join(found)}")
@@ -98,9 +135,15 @@ def _of_splits(pictures: list[CaptionedPicture], path: Path, splits: Sequence[st
 def _read(path: Path) -> Iterator[CaptionedPicture]:
     if path.is_dir():
         files = sorted(path.glob(f"*{SCAN_CAPTIONS}"))
-        if not files:
-            raise DataError(f"{path} holds no file named SPLIT{SCAN_CAPTIONS}; {KINDS}")
-        return (picture for file in files for picture in _beside_ids(file))
+        if files:
+            return (picture for file in files for picture in _beside_ids(file))
+        beside = texts_beside_pictures(path)
+        if not beside:
+            raise DataError(f"{path} holds no file named SPLIT{SCAN_CAPTIONS}, and no text beside a picture; {KINDS}")
+        return (
+            CaptionedPicture({"path": str(picture.relative_to(path).as_posix())}, "", read_caption_lines(text))
+            for picture, text in beside
+        )
     if path.name.endswith(SCAN_CAPTIONS):
         return _beside_ids(path)
     content = read_captions_json(path)
@@ -160,7 +203,16 @@ def _listed(path: Path, rows: list[Any]) -> Iterator[CaptionedPicture]:
         if not captions or not all(isinstance(text, str) and text.strip() for text in captions):
             raise DataError(f"{where} ({image}) has captions {shown(captions)}; expected a list of texts")
         names = {"image": image, "file of image": image.rsplit("/", 1)[-1]}
-        yield CaptionedPicture(names, _text(row, "split", where), captions, file_name=image)
+        split = _text(row, "split", where) if "split" in row else ""
+        yield CaptionedPicture(names, split, captions, file_name=image)
+
+
+def texts_beside_pictures(folder: Path) -> list[tuple[Path, Path]]:
+    """Pictures in a folder and below, each with the text file of its name beside it; others are passed over."""
+    files = sorted(folder.rglob("*"))
+    pictures = {path.with_suffix(""): path for path in files if path.suffix.lower() in PICTURE_SUFFIXES}
+    texts = [(pictures.get(path.with_suffix("")), path) for path in files if path.suffix == ".txt"]
+    return [(picture, text) for picture, text in texts if picture is not None]
 
 
 def _beside_ids(path: Path) -> Iterator[CaptionedPicture]:

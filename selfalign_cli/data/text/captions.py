@@ -176,11 +176,19 @@ def _listed_captions(path: Path, entries: list[Any]) -> dict[str | None, list[st
     """Captions of a list like `[{"image": "dog.jpg", "split": "train", "captions": ["A dog."]}]`."""
     captions: dict[str | None, list[str]] = {}
     for number, entry in enumerate(entries):
-        split = _text(path, entry, "split", f"entry {number}")
+        split = (
+            None
+            if isinstance(entry, dict) and "split" not in entry
+            else _text(path, entry, "split", f"entry {number}")
+        )
         texts = entry.get("captions")
         if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
             raise DataError(f"{path}, entry {number} has captions {texts!r:.80}; expected a list of texts")
         captions.setdefault(split, []).extend(texts)
+    if None in captions and len(captions) > 1:
+        raise DataError(
+            f"{path} says no split for some entries, and one for others", "give every entry a split, or none"
+        )
     return captions
 
 

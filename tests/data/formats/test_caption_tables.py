@@ -156,7 +156,7 @@ def test_scan_lines_without_ids(tmp_path):
         (["x"], r"entry 0 has image None"),
         ([{"image": "a", "split": "train", "captions": []}], r"entry 0 \(a\) has captions \[\]"),
         ([{"image": "a", "split": "train", "captions": [""]}], r"entry 0 \(a\) has captions \[''\]"),
-        ([{"image": "a", "captions": ["a"]}], r"entry 0 has split None"),
+        ([{"image": "a", "split": None, "captions": ["a"]}], r"entry 0 has split None"),
     ],
 )
 def test_faulty_captions_are_named(saved, content, message):
