@@ -29,7 +29,7 @@ class HostSection(Section):
     embed_dim: Positive | None = Field(
         default=2048,
         description="Width D of region states, word states and retrieval vectors; null: that of the features, "
-        "in steps of 64 and at most 512.",
+        "in steps of 64 and at most 256.",
     )
 
 

@@ -14,7 +14,7 @@ from selfalign_cli.recipe.schema import OptimSection
 EPOCH_KEYS = ("optim.decay_every", "loss.ranking.warmup_epochs", "loss.concept.frozen_epochs")
 """Keys that count epochs. A number between 0 and 1 is a fraction of `optim.epochs`."""
 
-WIDTH_STEP, SMALLEST_WIDTH, LARGEST_WIDTH = 64, 64, 512
+WIDTH_STEP, SMALLEST_WIDTH, LARGEST_WIDTH = 64, 64, 256
 
 
 def fill_epochs(tree: dict[str, Any]) -> None:
@@ -51,5 +51,5 @@ def fill_widths(tree: dict[str, Any], feature_dim: int) -> list[str]:
 
 
 def width_for(feature_dim: int) -> int:
-    """The embedding width for features of a width: theirs, in steps of 64, from 64 to 512."""
+    """The embedding width for features of a width: theirs, in steps of 64, from 64 to 256."""
     return min(max(feature_dim // WIDTH_STEP * WIDTH_STEP, SMALLEST_WIDTH), LARGEST_WIDTH)

@@ -73,7 +73,7 @@ def takes_fractions(value):
 
 
 @pytest.mark.parametrize(
-    ("features", "width"), [(384, 384), (2048, 512), (128, 128), (100, 64), (24, 64), (1, 64), (200, 192), (2054, 512)]
+    ("features", "width"), [(384, 256), (2048, 256), (256, 256), (255, 192), (128, 128), (100, 64), (24, 64), (1, 64)]
 )
 def test_the_width_for_features(features, width):
     assert width_for(features) == width
@@ -81,13 +81,13 @@ def test_the_width_for_features(features, width):
 
 def test_widths_that_follow_the_features_become_numbers():
     loose = recipe_of("model.embed_dim=null", "loss.captioning={hidden_dim: null}")
-    filled, notes = with_widths(loose, 384)
-    assert (filled.model.embed_dim, filled.loss.captioning.hidden_dim) == (384, 384)
+    filled, notes = with_widths(loose, 200)
+    assert (filled.model.embed_dim, filled.loss.captioning.hidden_dim) == (192, 192)
     assert notes == [
-        "model.embed_dim: 384, for features of width 384",
-        "loss.captioning.hidden_dim: 384, as model.embed_dim",
+        "model.embed_dim: 192, for features of width 200",
+        "loss.captioning.hidden_dim: 192, as model.embed_dim",
     ]
-    assert filled == recipe_of("model.embed_dim=384", "loss.captioning={hidden_dim: 384}")
+    assert filled == recipe_of("model.embed_dim=192", "loss.captioning={hidden_dim: 192}")
     assert with_widths(filled, 999) == (filled, [])
 
 
@@ -101,7 +101,7 @@ def test_a_width_that_does_not_fit_the_heads_is_refused_once_it_is_known():
     assert recipe_of(base=CAMERA).model.embed_dim is None
     with pytest.raises(RecipeError, match="model.heads: expected a divisor of the 128 of model.embed_dim, got 48"):
         with_widths(recipe_of(base=CAMERA), 128)
-    assert with_widths(recipe_of(base=CAMERA), 384)[0].model.heads == 48
+    assert with_widths(recipe_of(base=CAMERA), 192)[0].model.heads == 48
 
 
 @pytest.mark.parametrize("text", ["2e-3", "+2e-3", "2E-3", "0.002", ".2e-2", "2.e-3"])
