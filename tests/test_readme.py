@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.pages import CHECKOUT, DOCS, README, blocks, section, selfalign_commands
 from typer.main import get_command
 
@@ -46,7 +47,7 @@ def test_every_page_is_linked():
 
 @pytest.fixture(scope="module")
 def own_data(tmp_path_factory):
-    """The captions file of the README with more pictures of each split, and features saved as the README says."""
+    """Pictures and the captions file of the README, more of each split, and features saved as the README says."""
     folder = tmp_path_factory.mktemp("own")
     (captions,) = blocks(OWN_DATA, "json")
     (saving,) = blocks(OWN_DATA, "python")
@@ -57,28 +58,38 @@ def own_data(tmp_path_factory):
     ]
     draw = np.random.default_rng(0)
     (folder / "features").mkdir()
+    (folder / "photos").mkdir()
     for image in images:
         code = saving.replace("features/dog.npz", f"{folder}/features/{image['image'].partition('.')[0]}.npz")
         features = draw.random((5, 12), dtype=np.float32)
+        pixels = draw.integers(0, 255, (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "photos" / image["image"])
         exec(code, {"numpy": np, "features": features, "boxes": np.array([[10.0, 10.0, 90.0, 80.0]] * 5)})
     (folder / "captions.json").write_text(json.dumps(images))
     (folder / "recipes").symlink_to(CHECKOUT / "recipes")
     return folder
 
 
+# Without the extra that brings a model, on any machine, and with few epochs.
+QUICKLY = {
+    "extract": ["--backbone", "weightless", "--device", "cpu"],
+    "train": ["--device", "cpu", "--set", "optim.epochs=2"],
+}
+
+
 def test_the_commands_for_own_data_run(own_data, forks):
     lines = list(selfalign_commands(OWN_DATA))
-    expected = ["convert-features", "inspect", "build-vocab", "train", "eval", "export-embeddings"]
-    assert [line[0] for line in lines] == expected
+    using = ["eval", "index", "search", "export-embeddings"]
+    assert [line[0] for line in lines] == ["extract", "inspect", "build-vocab", "train", *using, "convert-features"]
     for line in lines:
-        done = forks.run(*line, *(["--device", "cpu"] if line[0] == "train" else []), cwd=own_data)
+        done = forks.run(*line, *QUICKLY.get(line[0], ()), cwd=own_data)
         assert done.code == 0, done.err
     assert (own_data / "embeddings.h5").is_file()
 
 
 def test_the_python_example_runs(world, unbroken, capsys):
     (example,) = blocks(section(TEXT, "## In Python"), "python")
-    paths = {"runs/mine/best.ckpt": unbroken / "best.ckpt", "data/mine.h5": world.features}
+    paths = {"runs/vsrn_own/best.ckpt": unbroken / "best.ckpt", "data/own.h5": world.features}
     for shown, real in paths.items():
         assert example.count(f'"{shown}"') == 1
         example = example.replace(shown, str(real))
