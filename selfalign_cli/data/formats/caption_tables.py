@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from selfalign_cli.data.formats.dealing import DEALT, deal
+from selfalign_cli.data.formats.picture_names import SUFFIXES
 from selfalign_cli.data.formats.pictures import shown
 from selfalign_cli.data.text.captions import KARPATHY_SPLITS, SCAN_CAPTIONS, read_caption_lines, read_captions_json
 from selfalign_cli.errors import DataError
@@ -26,7 +27,6 @@ from selfalign_cli.errors import DataError
 ONLY_SPLIT = "test"
 LARGEST_SIDE = 1e9
 IDS = "_ids.txt"
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 KINDS = "expected Karpathy's or COCO's caption JSON, a JSON list of {image, split, captions}, or SPLIT_caps.txt"
 
 
@@ -210,7 +210,7 @@ def _listed(path: Path, rows: list[Any]) -> Iterator[CaptionedPicture]:
 def texts_beside_pictures(folder: Path) -> list[tuple[Path, Path]]:
     """Pictures in a folder and below, each with the text file of its name beside it; others are passed over."""
     files = sorted(folder.rglob("*"))
-    pictures = {path.with_suffix(""): path for path in files if path.suffix.lower() in PICTURE_SUFFIXES}
+    pictures = {path.with_suffix(""): path for path in files if path.suffix.lower() in SUFFIXES}
     texts = [(pictures.get(path.with_suffix("")), path) for path in files if path.suffix == ".txt"]
     return [(picture, text) for picture, text in texts if picture is not None]
 
