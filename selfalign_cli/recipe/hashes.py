@@ -19,6 +19,7 @@ NOT_HASHED = (
     "run.log_every",
     "run.save_every",
     "run.tensorboard",
+    "run.gradient_shares",
     "data.features",
     "data.vocab",
     "data.workers",

@@ -38,6 +38,9 @@ class RunSection(Section):
     seed: Count = Field(default=1024, description="Seed of weights, shuffling and dropout.")
     log_every: Positive = Field(default=10, description="Optimizer steps between two lines of metrics.jsonl.")
     save_every: Positive = Field(default=500, description="Optimizer steps between two writes of last.ckpt.")
+    gradient_shares: bool = Field(
+        default=True, description="Log once an epoch how much of the gradient each term of the loss is."
+    )
     tensorboard: bool = Field(default=True, description="Write TensorBoard events when the extra is installed.")
 
 

@@ -30,6 +30,7 @@ FREE_KEYS = {
     "run.log_every",
     "run.save_every",
     "run.tensorboard",
+    "run.gradient_shares",
     "data.workers",
     "data.features",
     "data.vocab",

@@ -22,6 +22,7 @@ from selfalign_cli.encodings import PairBatch
 from selfalign_cli.errors import RunError
 from selfalign_cli.recipe.schema import Recipe
 from selfalign_cli.signals import RunInterrupted, StopRequest
+from selfalign_cli.training.gradient_shares import gradient_shares
 from selfalign_cli.training.metrics_log import MetricsLog, NoLog
 from selfalign_cli.training.run_folder import RunFolder
 from selfalign_cli.training.step import train_step
@@ -130,12 +131,15 @@ class Run:
         """Take one step; log and save when due."""
         recipe, state = self.recipe, self.state
         epoch = state.step // self.steps_per_epoch
+        batch = batch.to(self.device)
+        if recipe.run.gradient_shares and state.step % self.steps_per_epoch == 0:
+            self._log_gradient_shares(batch, epoch)
         terms = train_step(
             state.model,
             state.objective,
             state.optimizer,
             state.groups,
-            batch.to(self.device),
+            batch,
             grad_clip_norm=recipe.optim.grad_clip_norm,
             pairs=self._pairs_of_step(),
             chunk_size=recipe.optim.chunk_size,
@@ -148,6 +152,20 @@ class Run:
             self._report_steps()
         if state.step % recipe.run.save_every == 0 and not self._validation_due():
             self.save()
+
+    def _log_gradient_shares(self, batch: PairBatch, epoch: int) -> None:
+        """Log what each term is of the gradient, before the first step of an epoch."""
+        shares = gradient_shares(
+            self.state.model,
+            self.state.objective,
+            batch,
+            pairs=self._pairs_of_step(),
+            chunk_size=self.recipe.optim.chunk_size,
+            warmup=epoch < self.recipe.loss.ranking.warmup_epochs,
+        )
+        if shares and all(map(math.isfinite, shares.values())):  # otherwise the step says so
+            step = self.state.step
+            self.log.write("gradients", step=step, epoch=epoch + 1, seconds=self._seconds(), values=shares)
 
     def _pairs_of_step(self) -> int:
         """Pairs of the next step; an epoch's last batch may be smaller."""
