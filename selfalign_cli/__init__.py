@@ -1,4 +1,4 @@
-"""selfalign: image-text retrieval with independent embeddings, VSRN and CAMERA with SelfAlign."""
+"""selfalign: image-text retrieval with independent embeddings, VSRN, CAMERA and VSE∞ with SelfAlign."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def selfalign(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Image-text retrieval with independent embeddings: VSRN and CAMERA, with SelfAlign.
+    """Image-text retrieval with independent embeddings: VSRN, CAMERA and VSE∞, with SelfAlign.
 
     Example: selfalign train recipes/vsrn_scenes.yaml && selfalign eval
     """

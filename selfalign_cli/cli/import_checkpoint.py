@@ -13,26 +13,26 @@ from selfalign_cli.cli.options import OverwriteOpt
 
 OldArg = Annotated[
     Path,
-    typer.Argument(metavar="OLD", help="checkpoint.pth.tar or model_best.pth.tar of the published scripts."),
+    typer.Argument(metavar="OLD", help="checkpoint.pth.tar, model_best.pth.tar or model_best.pth of the published scripts."),
 ]
 OutOpt = Annotated[Path, typer.Option("--out", metavar="FILE", help="Checkpoint to write.", show_default=False)]
 VocabOpt = Annotated[
     Path | None,
-    typer.Option("--vocab", metavar="FILE", help="VSRN: vocabulary of the run, as pickle or JSON."),
+    typer.Option("--vocab", metavar="FILE", help="VSRN, VSE∞: vocabulary of the run, as pickle or JSON."),
 ]
 BertOpt = Annotated[
     Path | None,
-    typer.Option("--bert", metavar="DIR", help="CAMERA: BERT folder of the run; its weights are not read."),
+    typer.Option("--bert", metavar="DIR", help="CAMERA, VSE∞: BERT folder of the run; its weights are not read."),
 ]
 TokenizerOpt = Annotated[
     Literal["treebank", "treebank-line", "nltk-punkt"] | None,
     typer.Option(
-        "--tokenizer", help="VSRN: how captions are split. nltk-punkt is what the scripts do, and needs data."
+        "--tokenizer", help="Words: how captions are split. nltk-punkt is what the scripts do, and needs data."
     ),
 ]
 LowercaseOpt = Annotated[
     Literal["ascii", "unicode"] | None,
-    typer.Option("--lowercase", help="VSRN: letters that are lower-cased; the scripts lower ASCII ones only."),
+    typer.Option("--lowercase", help="Words: letters that are lower-cased; VSRN lowers ASCII ones only, VSE∞ all."),
 ]
 DataOpt = Annotated[
     Path | None, typer.Option("--data", metavar="FILE", help="Feature file that eval reads when none is named.")
@@ -49,7 +49,7 @@ def import_checkpoint(
     data: DataOpt = None,
     overwrite: OverwriteOpt = False,
 ) -> None:
-    """Convert a checkpoint of the published VSRN, CAMERA or SelfAlign scripts; nothing of it is run.
+    """Convert a checkpoint of the published VSRN, CAMERA, VSE∞ or SelfAlign scripts; nothing of it is run.
 
     It then scores as the published script does at the same batch size; eval --compat corrected scores it without
     the influence of padding.
