@@ -13,7 +13,7 @@ from selfalign_cli.cli.options import OverwriteOpt
 
 OldArg = Annotated[
     Path,
-    typer.Argument(metavar="OLD", help="checkpoint.pth.tar, model_best.pth.tar or model_best.pth of the published scripts."),
+    typer.Argument(metavar="OLD", help="model_best.pth.tar (VSE∞: model_best.pth) of the published scripts."),
 ]
 OutOpt = Annotated[Path, typer.Option("--out", metavar="FILE", help="Checkpoint to write.", show_default=False)]
 VocabOpt = Annotated[
