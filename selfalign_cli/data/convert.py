@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from selfalign_cli.data.atomic import refuse_existing
-from selfalign_cli.data.features.layout import starts_as_hdf5
 from selfalign_cli.data.features.output import remove_abandoned
 from selfalign_cli.data.features.records import ConversionPlan
+from selfalign_cli.data.features.stored import starts_as_hdf5
 from selfalign_cli.data.features.writer import Precision, write_feature_file
 from selfalign_cli.data.formats import plan_conversion
 from selfalign_cli.data.formats.pictures import named

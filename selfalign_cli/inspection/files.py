@@ -15,8 +15,8 @@ import torch
 
 from selfalign_cli.assembly.checkpoint import Checkpoint, load_checkpoint, weight_faults
 from selfalign_cli.assembly.language import untrained_model
-from selfalign_cli.data.features.layout import starts_as_hdf5
 from selfalign_cli.data.features.origin import described
+from selfalign_cli.data.features.stored import starts_as_hdf5
 from selfalign_cli.data.progress import Progress, no_progress
 from selfalign_cli.encodings import RetrievalVectors
 from selfalign_cli.errors import LIBRARY_ERRORS, CheckpointError, DataError, SelfAlignError

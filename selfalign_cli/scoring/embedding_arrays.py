@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from selfalign_cli.data.features.layout import HDF5_SIGNATURE
+from selfalign_cli.data.features.stored import HDF5_SIGNATURE
 from selfalign_cli.data.sandbox import completes_in_child
 from selfalign_cli.errors import CheckpointError
 

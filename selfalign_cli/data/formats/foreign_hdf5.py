@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from selfalign_cli.data.features.layout import starts_as_hdf5
+from selfalign_cli.data.features.stored import starts_as_hdf5
 from selfalign_cli.data.formats.pictures import Array
 from selfalign_cli.errors import DataError, blaming
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from selfalign_cli.data.features.file import FeatureFile
-from selfalign_cli.data.features.layout import starts_as_hdf5
+from selfalign_cli.data.features.stored import starts_as_hdf5
 from selfalign_cli.errors import DataError
 
 SCAN_CAPTIONS = "_caps.txt"
