@@ -64,7 +64,8 @@ def find_pictures(sources: Sequence[Path]) -> list[PictureFile]:
             the list's folder. Names that begin with a dot are passed over, as are files of other suffixes in folders.
 
     Returns:
-        The pictures, sorted by id within each source.
+        The pictures, sorted by id within each source; folders that cannot be read stand among them, so that they are
+        named as what cannot be decoded.
 
     Raises:
         DataError: a source does not exist, there are no pictures, or two pictures have one id.
@@ -95,6 +96,8 @@ def decode(path: Path, *, pixels_wanted: int | None = None) -> Picture:
     Raises:
         UnreadableError: with the reason, which does not repeat the path.
     """
+    if os.path.isdir(path):
+        raise UnreadableError("this folder cannot be read")
     if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
         raise UnreadableError("it is not a regular file")
     try:
@@ -131,13 +134,16 @@ def _pictures_of(source: Path) -> Iterator[PictureFile]:
 
 
 def _in_folder(folder: Path) -> Iterator[PictureFile]:
-    for place, folders, names in os.walk(folder):
+    closed: list[OSError] = []
+    for place, folders, names in os.walk(folder, onerror=closed.append):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             suffix = Path(name).suffix.lower()
             if not name.startswith(".") and (suffix in SUFFIXES or suffix in UNSUPPORTED):
                 path = Path(place) / name
                 yield PictureFile(path.relative_to(folder).as_posix(), path)
+    for path in (Path(fault.filename) for fault in closed):
+        yield PictureFile(path.relative_to(folder).as_posix(), path)
 
 
 def _in_list(source: Path) -> Iterator[PictureFile]:

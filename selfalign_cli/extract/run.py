@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,18 @@ def extract_pictures(
     pictures = find_pictures(sources)
     parts = out.with_name(f".{out.name}.parts")
     header = {"extractor": extractor.identity(), "label_names": extractor.label_names, "pictures": _root(sources)}
+    write = partial(
+        convert_to_feature_file,
+        [parts],
+        out,
+        format="extraction",
+        captions=captions,
+        splits=splits,
+        dtype=dtype,
+        overwrite=overwrite,
+        skip_uncaptioned=skip_uncaptioned,
+        progress=progress,
+    )
     with parallel.process_group(patience=PATIENCE):
         own = shard or Shard(parallel.rank() + 1, parallel.world_size())
         if parallel.rank() == 0:
@@ -125,27 +138,25 @@ def extract_pictures(
         parallel.barrier()
         reused = _look_at_all(pictures, own, extractor, parts, workers=workers, strict=strict, progress=progress)
         parallel.barrier()
-        finished = finished_pictures(parts)
-        bad = sorted((name, found.unreadable) for name, found in finished.items() if found.unreadable is not None)
-        if shard is not None and shard.count > 1:
-            return Extraction(len(pictures), reused, bad, parts, None)
-        if len(bad) == len(pictures):
-            raise DataError(f"none of the {len(pictures):,} pictures can be read; the first, {bad[0][0]}: {bad[0][1]}")
-        if parallel.rank() > 0:
-            return Extraction(len(pictures), reused, bad, None, None)
-        conversion = convert_to_feature_file(
-            [parts],
-            out,
-            format="extraction",
-            captions=captions,
-            splits=splits,
-            dtype=dtype,
-            overwrite=overwrite,
-            skip_uncaptioned=skip_uncaptioned,
-            progress=progress,
-        )
+        is_partial = shard is not None and shard.count > 1
+        return _ended(pictures, parts, reused, None if is_partial else write)
+
+
+def _ended(
+    pictures: Sequence[PictureFile], parts: Path, reused: int, write: Callable[[], Conversion] | None
+) -> Extraction:
+    """Write the feature file, unless others have to end first, and tell what was done."""
+    finished = finished_pictures(parts)
+    bad = sorted((name, found.unreadable) for name, found in finished.items() if found.unreadable is not None)
+    if write is None:
+        return Extraction(len(pictures), reused, bad, parts, None)
+    if len(bad) == len(pictures):
+        raise DataError(f"none of the {len(pictures):,} pictures can be read; the first, {bad[0][0]}: {bad[0][1]}")
+    conversion = None
+    if parallel.rank() == 0:
+        conversion = write()
         end_spool(parts)
-        return Extraction(len(pictures), reused, bad, None, conversion)
+    return Extraction(len(pictures), reused, bad, None, conversion)
 
 
 def _look_at_all(

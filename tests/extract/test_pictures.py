@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -9,9 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support import permissions
 
+from selfalign_cli.data.features.file import FeatureFile
 from selfalign_cli.errors import DataError
 from selfalign_cli.extract.pictures import UnreadableError, decode, find_pictures
+from selfalign_cli.extract.regions import GroupingExtractor
+from selfalign_cli.extract.run import extract_pictures
+from selfalign_cli.extract.weightless import WeightlessBackbone
 
 RED, GREEN, WHITE = [255, 0, 0], [0, 255, 0], [255, 255, 255]
 
@@ -72,6 +78,49 @@ def test_half_transparent_is_mixed_with_white(tmp_path: Path) -> None:
     assert decode(tmp_path / "a.png").pixels[0, 0].tolist() == [204] * 3
 
 
+MODES: dict[str, tuple[str, object, str, list[int]]] = {
+    # Mode, what one pixel holds, suffix of the file, and the pixel as red, green and blue, by hand.
+    "black and white": ("1", 1, ".png", WHITE),
+    "grey": ("L", 100, ".png", [100] * 3),
+    "grey with alpha": ("LA", (100, 51), ".png", [224] * 3),  # 100 / 5 + 255 * 4 / 5
+    "luminance and two colours": ("YCbCr", (100, 128, 128), ".tif", [100] * 3),
+    "palette with alpha": ("PA", (7, 51), ".tif", [205] * 3),  # 7 / 5 + 255 * 4 / 5 = 205.4
+    "colours": ("RGB", (10, 20, 30), ".bmp", [10, 20, 30]),
+    "colours with alpha": ("RGBA", (10, 20, 30, 51), ".webp", [206, 208, 210]),  # a fifth, and 204
+    "inks": ("CMYK", (255, 0, 255, 0), ".tif", GREEN),
+    "32 bits, of 65535": ("I", 25700, ".tif", [100] * 3),
+    "floats, of 1": ("F", 0.4, ".tif", [102] * 3),
+}
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_a_pixel_of_each_mode(tmp_path: Path, name: str) -> None:
+    mode, value, suffix, expected = MODES[name]
+    options = {"lossless": True, "exact": True} if suffix == ".webp" else {}
+    Image.new(mode, (3, 2), value).save(tmp_path / f"a{suffix}", **options)  # type: ignore[arg-type]
+    with Image.open(tmp_path / f"a{suffix}") as saved:
+        assert saved.mode == mode
+    found = decode(tmp_path / f"a{suffix}").pixels
+    assert found.shape == (2, 3, 3)
+    assert np.abs(found[1, 2].astype(int) - expected).max() <= (1 if "alpha" in name else 0)
+
+
+def test_sixteen_bits_of_either_order(tmp_path: Path) -> None:
+    for order in "<>":
+        Image.fromarray(np.array([[65535, 25700, 257]], dtype=f"{order}u2")).save(tmp_path / "a.tif")
+        assert decode(tmp_path / "a.tif").pixels[0, :, 0].tolist() == [255, 100, 1]
+
+
+def test_a_large_jpeg_that_lies_on_its_side(tmp_path: Path) -> None:
+    """Decoded smaller, and turned: the size is that of the upright picture in the file."""
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (1600, 800), "red").save(tmp_path / "a.jpg", exif=exif)
+    picture = decode(tmp_path / "a.jpg", pixels_wanted=100 * 50)
+    assert picture.size == (800, 1600)
+    assert picture.pixels.shape[0] == 2 * picture.pixels.shape[1] < 1600
+
+
 def test_sixteen_bits_are_scaled(tmp_path: Path) -> None:
     """65535 / 257 = 255, 25700 / 257 = 100."""
     Image.fromarray(np.array([[65535, 25700, 0]], dtype=np.uint16)).save(tmp_path / "a.png")
@@ -88,15 +137,12 @@ def test_floats_of_any_range_are_stretched(tmp_path: Path) -> None:
     assert decode(tmp_path / "a.tif").pixels[0, :, 2].tolist() == [0, 128, 255]
 
 
-def test_black_and_white(tmp_path: Path) -> None:
-    Image.new("1", (3, 3), 1).save(tmp_path / "a.png")
-    assert decode(tmp_path / "a.png").pixels[1, 1].tolist() == WHITE
-
-
-def test_the_first_frame_of_an_animation(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".tif"])
+def test_the_first_frame_of_an_animation(tmp_path: Path, suffix: str) -> None:
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "lime")]
-    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    assert decode(tmp_path / "a.gif").pixels[0, 0].tolist() == RED
+    options = {"lossless": True} if suffix == ".webp" else {}
+    frames[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:], **options)
+    assert decode(tmp_path / f"a{suffix}").pixels[0, 0].tolist() == RED
 
 
 def test_a_large_jpeg_is_decoded_smaller(tmp_path: Path) -> None:
@@ -150,9 +196,49 @@ def test_what_cannot_be_decoded_says_why(tmp_path: Path, name: str, content: byt
         decode(tmp_path / name)
 
 
-def test_a_picture_that_is_gone(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableError, match="No such file"):
-        decode(tmp_path / "gone.png")
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def link_to_nowhere(path: Path) -> None:
+    path.symlink_to("nowhere.png")
+
+
+def forbidden(path: Path) -> None:
+    Image.new("RGB", (2, 2)).save(path)
+    path.chmod(0)
+
+
+def forbidden_folder(path: Path) -> None:
+    path.mkdir()
+    path.chmod(0)
+
+
+BROKEN = {
+    "pipe.png": (pipe, "it is not a regular file"),
+    "link.png": (link_to_nowhere, "No such file"),
+    "forbidden.png": (forbidden, "Permission denied"),
+    "forbidden folder": (forbidden_folder, "this folder cannot be read"),
+}
+
+
+def test_what_cannot_be_read_is_named_and_does_not_end_the_run(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    (photos / "folder.jpg").mkdir(parents=True)
+    for name in ("folder.jpg/a.png", "z.png"):
+        two_halves(photos / name)
+    for name, (make, _) in BROKEN.items():
+        make(photos / name)
+    (photos / "text.jpg").write_text("text")
+    with permissions.obeyed():
+        extractor = GroupingExtractor(WeightlessBackbone(side=32), count=3)
+        made = extract_pictures([photos], tmp_path / "f.h5", extractor, workers=2)
+        with pytest.raises(DataError, match=r"forbidden folder: this folder cannot be read"):
+            extract_pictures([photos], tmp_path / "g.h5", extractor, strict=True)
+    reasons = dict(made.unreadable)
+    assert set(reasons) == {*BROKEN, "text.jpg"}
+    assert all(reason in reasons[name] for name, (_, reason) in BROKEN.items())
+    assert (made.pictures, FeatureFile(tmp_path / "f.h5").image_ids) == (7, ["folder.jpg/a.png", "z.png"])
 
 
 # Finding
