@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from selfalign_cli.errors import CheckpointError
-from selfalign_cli.extract.model_folder import ModelFolder, load_model
+from selfalign_cli.extract.model_folder import ModelFolder, load_model, one_picture
 from selfalign_cli.extract.pictures import Pixels
 
 STRIDE = 32
@@ -92,11 +92,13 @@ class TransformersBackbone:
         """Look at a picture, (H, W, 3) RGB, once.
 
         Raises:
+            UnreadableError: the model cannot take a picture of that shape.
             CheckpointError: the model's output does not tile the picture.
         """
         width, height = target_size(pixels.shape[1], pixels.shape[0], side=self.side, patch=self.patch)
         values = torch.from_numpy(self._normalised(resized(pixels, width, height)))
-        output = self.model(pixel_values=values.unsqueeze(0).to(self.device), **self.options)
+        with one_picture():
+            output = self.model(pixel_values=values.unsqueeze(0).to(self.device), **self.options)
         return self._laid_out(output.last_hidden_state[0].float(), height // self.patch, width // self.patch)
 
     @torch.inference_mode()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from selfalign_cli.bert_folder import quiet_transformers
 from selfalign_cli.errors import CheckpointError
-from selfalign_cli.extract.model_folder import ModelFolder, load_model
+from selfalign_cli.extract.model_folder import ModelFolder, load_model, one_picture
 from selfalign_cli.extract.pictures import DECODED_PIXELS, Pixels
 
 Floats = npt.NDArray[np.float64]
@@ -90,9 +90,14 @@ class TransformersDetector:
 
     @torch.inference_mode()
     def detect(self, pixels: Pixels) -> Detections:
-        """Look at a picture, (H, W, 3) RGB, once."""
-        values = self.processor(images=pixels, return_tensors="pt", input_data_format="channels_last")["pixel_values"]
-        output = self.model(pixel_values=values.to(self.device))
+        """Look at a picture, (H, W, 3) RGB, once.
+
+        Raises:
+            UnreadableError: the model cannot take a picture of that shape.
+        """
+        with one_picture():
+            values = self.processor(images=pixels, return_tensors="pt", input_data_format="channels_last")
+            output = self.model(pixel_values=values["pixel_values"].to(self.device))
         boxes = output.pred_boxes[0].double().cpu().numpy()
         chances = self._chances(output.logits[0].float())
         scores, labels = (part.cpu().numpy() for part in chances.max(dim=-1))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,16 @@ import torch
 from torch import nn
 
 from selfalign_cli.bert_folder import HUB_MARK, quiet_transformers
-from selfalign_cli.errors import CheckpointError, DataError
+from selfalign_cli.errors import CheckpointError, DataError, reason_of
+from selfalign_cli.extract.pictures import UnreadableError
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 FROM_HUB = ["*.json", "config.yaml", "objects_vocab.txt", "*.safetensors", "pytorch_model*.bin"]
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 DETECTION = "ForObjectDetection"
 HASHED_AT_ONCE = 1 << 22
+OF_THE_MACHINE = ("CUDA", "out of memory", "allocate memory")
+"""What errors say that are not about a picture."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,21 @@ def load_model(place: ModelFolder, auto_class: str) -> nn.Module:
         raise CheckpointError("\n".join([f"{place.source} does not hold a whole model:", *faults[:10], *more]))
     loaded: nn.Module = model.eval().requires_grad_(False)
     return loaded
+
+
+@contextmanager
+def one_picture() -> Iterator[None]:
+    """Blame the picture for what a model raises while it looks at one, e.g. for a map too small for its layers.
+
+    Raises:
+        UnreadableError: with the reason; not for a lack of memory and faults of the device, which end the run.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError) as fault:
+        if any(mark in str(fault) for mark in OF_THE_MACHINE):
+            raise
+        raise UnreadableError(f"the model cannot look at it: {reason_of(fault)}") from fault
 
 
 def _from_hub(name: str) -> Path:

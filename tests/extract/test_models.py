@@ -17,8 +17,8 @@ from selfalign_cli.errors import CheckpointError, DataError
 from selfalign_cli.extract.backbone import TransformersBackbone, target_size
 from selfalign_cli.extract.bottom_up import BottomUpDetector, BottomUpExtractor, RegionCount
 from selfalign_cli.extract.detector import TransformersDetector
-from selfalign_cli.extract.model_folder import open_model_folder
-from selfalign_cli.extract.pictures import Picture, Pixels
+from selfalign_cli.extract.model_folder import one_picture, open_model_folder
+from selfalign_cli.extract.pictures import Picture, Pixels, UnreadableError
 from selfalign_cli.extract.regions import DetectorExtractor, Extractor, GroupingExtractor
 from selfalign_cli.extract.weightless import WeightlessBackbone
 
@@ -91,6 +91,7 @@ BACKBONES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     "siglip": ("SiglipConfig", lambda: {"text_config": TEXT, "vision_config": PATCHES}),
     "resnet": ("ResNetConfig", lambda: {"embedding_size": 8, **STAGES}),
     "convnext": ("ConvNextConfig", lambda: STAGES),
+    "dinov3 convnext": ("DINOv3ConvNextConfig", lambda: STAGES),
 }
 EDGES = {"shortest_edge": 64, "longest_edge": 96}
 SQUARE = {"height": 64, "width": 64}
@@ -101,6 +102,12 @@ DETECTORS: dict[str, tuple[str, Callable[[], dict[str, Any]], str, dict[str, int
         "ConditionalDetrConfig",
         lambda: {"backbone_config": resnet("stage4"), **DETR},
         "ConditionalDetrImageProcessor",
+        EDGES,
+    ),
+    "deformable detr": (
+        "DeformableDetrConfig",
+        lambda: {"backbone_config": resnet("stage2", "stage3", "stage4"), **DETR, "d_model": 32},
+        "DeformableDetrImageProcessor",
         EDGES,
     ),
     "yolos": (
@@ -191,7 +198,7 @@ def test_a_place_of_the_map_sees_its_place_of_the_picture(folders: Callable[[str
 
 
 def model_is_coarse(name: str) -> bool:
-    return name in ("resnet", "convnext")
+    return name in ("resnet", "convnext", "dinov3 convnext")
 
 
 @pytest.mark.parametrize(
@@ -211,7 +218,7 @@ def test_a_detector_gives_boxes_inside_the_picture(folders: Callable[[str], Path
     assert ((found.boxes >= 0) & (found.boxes <= 1)).all()
     assert ((found.scores >= 0) & (found.scores <= 1)).all()
     assert set(found.labels.tolist()) <= {0, 1, 2}
-    assert found.states.shape == (9, 16)
+    assert found.states.shape == (9, model.model.config.hidden_size)
     assert model.label_names == ["cat", "dog", "hat"]
 
 
@@ -273,7 +280,7 @@ def test_the_same_picture_gives_the_same_bytes(folders: Callable[[str], Path], n
     extractor = extractors(folders, name)
     picture = Picture(pixels(), (60, 40))
     first = extractor.regions(picture)
-    extractor.regions(Picture(pixels(30, 30, 1), (30, 30)))
+    extractor.regions(Picture(pixels(30, 70, 1), (70, 30)))
     again = extractor.regions(picture)
     assert first.features.tobytes() == again.features.tobytes()
     assert first.boxes.tobytes() == again.boxes.tobytes()
@@ -287,6 +294,20 @@ def test_tiny_pictures_have_two_regions_at_least(
     found = extractors(folders, name).regions(Picture(pixels(*size), (size[1], size[0])))
     assert len(found.features) >= 2
     assert ((found.boxes[:, 2:] - found.boxes[:, :2]) > 0).all()
+
+
+def test_a_picture_that_a_model_cannot_take_is_named(folders: Callable[[str], Path]) -> None:
+    """A square of 30 pixels leaves one place in the last map of Deformable DETR, too few to normalise."""
+    with pytest.raises(UnreadableError, match="the model cannot look at it: Expected more than 1 value per channel"):
+        extractors(folders, "deformable detr").regions(Picture(pixels(30, 30), (30, 30)))
+
+
+@pytest.mark.parametrize(
+    "fault", ["CUDA error: an illegal memory access", "DefaultCPUAllocator: can't allocate memory"]
+)
+def test_faults_of_the_machine_end_the_run(fault: str) -> None:
+    with pytest.raises(RuntimeError, match=fault[:10]), one_picture():
+        raise RuntimeError(fault)
 
 
 # Identity and faults
