@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from selfalign_cli.assembly.device import choose_device
-from selfalign_cli.bench import chunks, convert, explain, extract, losses, ranking, search, startup, train
+from selfalign_cli.bench import chunks, convert, explain, extract, losses, ranking, search, serve, startup, train
 from selfalign_cli.bench.machine import Rates, describe, measure_rates
 from selfalign_cli.bench.measure import Setting
 from selfalign_cli.bench.report import Line, Report
@@ -28,6 +28,7 @@ BENCHES: dict[str, Measurement] = {
     "startup": startup.run,
     "chunks": chunks.run,
     "explain": explain.run,
+    "serve": serve.run,
 }
 RATE_SIZES = {"tiny": 64, "small": 1024, "published": 2048}
 

@@ -12,7 +12,19 @@ from selfalign_cli.cli.console import show_json, show_message, show_table
 from selfalign_cli.cli.options import JsonOpt
 
 BenchArg = Annotated[
-    Literal["train", "train-camera", "losses", "eval", "search", "convert", "extract", "startup", "chunks", "explain"],
+    Literal[
+        "train",
+        "train-camera",
+        "losses",
+        "eval",
+        "search",
+        "convert",
+        "extract",
+        "startup",
+        "chunks",
+        "explain",
+        "serve",
+    ],
     typer.Argument(metavar="WHAT", help="What to measure."),
 ]
 SizeOpt = Annotated[

@@ -37,7 +37,7 @@ class Picture:
         row: in the index, over all rows that were ever stored; stays the same until segments are merged.
         id: its name.
         file_name: name of the picture file, or None.
-        path: the picture file, below the folder of the index's pictures; None where it is not there.
+        folder: of the index's pictures; empty where it is not known.
         size: width and height in pixels, or None.
         boxes: (r, 4) x1, y1, x2, y2 in pixels, or None.
         captions: its captions; may be none.
@@ -47,11 +47,16 @@ class Picture:
     row: int
     id: str
     file_name: str | None
-    path: Path | None
+    folder: str
     size: tuple[float, float] | None
     boxes: npt.NDArray[np.float32] | None
     captions: list[str]
     features: tuple[Path, int] | None
+
+    @property
+    def path(self) -> Path | None:
+        """The picture file; None where it is not there. Looked for when it is asked for, which takes a while."""
+        return picture_file(self.folder, self.file_name or self.id)
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,7 @@ class Index:
             row=row,
             id=name,
             file_name=file_name,
-            path=self.picture_file(file_name or name),
+            folder=self.manifest.pictures,
             size=None if sizes is None else (sizes[0], sizes[1]),
             boxes=segment.boxes(own),
             captions=[segment.texts[caption] for caption in segment.captions_of(own)],
@@ -162,18 +167,8 @@ class Index:
         return Caption(row, segment.texts[own], start + picture)
 
     def picture_file(self, name: str) -> Path | None:
-        """The file of a picture, by its file name or id, with or without suffix; None where there is none.
-
-        Nothing but files below the folder of the pictures is ever returned, whatever an id says.
-        """
-        if not self.manifest.pictures or "\0" in name:
-            return None
-        root = Path(self.manifest.pictures).resolve()
-        for suffix in ("", *SUFFIXES):
-            path = (root / f"{name}{suffix}").resolve()
-            if path.is_relative_to(root) and path.is_file():
-                return path
-        return None
+        """The file of a picture, by its file name or id; None where there is none."""
+        return picture_file(self.manifest.pictures, name)
 
     def row_of(self, picture_id: str) -> int:
         """Row of a picture.
@@ -291,6 +286,21 @@ class Index:
             raise DataError(f"{self.folder} has no row {row} of {side}; it has {starts[-1]:,}")
         number = int(np.searchsorted(np.asarray(starts), row, "right")) - 1
         return self.segments[number], row - starts[number]
+
+
+def picture_file(folder: str, name: str) -> Path | None:
+    """A file below a folder, by its name with or without suffix; None where there is none.
+
+    Nothing but files below the folder is ever returned, whatever a name says.
+    """
+    if not folder or "\0" in name:
+        return None
+    root = Path(folder).resolve()
+    for suffix in ("", *SUFFIXES):
+        path = (root / f"{name}{suffix}").resolve()
+        if path.is_relative_to(root) and path.is_file():
+            return path
+    return None
 
 
 def _starts(counts: Sequence[int]) -> list[int]:

@@ -48,7 +48,22 @@ def serve(
     ready: Callable[[str], None],
     notify: Callable[[str], None],
 ) -> None:
-    """Serve an index until the process is stopped.
+    """Serve an index until the process is stopped; see `make_server`."""
+    server, listening = make_server(folder, place, pictures=pictures, device=device, ready=ready, notify=notify)
+    with listening:
+        server.run(sockets=[listening])
+
+
+def make_server(
+    folder: Path,
+    place: Place,
+    *,
+    pictures: Sequence[Path] = (),
+    device: str = "auto",
+    ready: Callable[[str], None],
+    notify: Callable[[str], None],
+) -> tuple[Server, socket.socket]:
+    """A server that is ready to run, with its model loaded, and the socket that it will listen on.
 
     Args:
         folder: the index.
@@ -66,26 +81,24 @@ def serve(
     served = Served(folder, pictures=pictures, device=device, notify=notify)
     served.warm()
     listening = _listen(place)
-    with listening:
-        port = listening.getsockname()[1]
-        shown = _shown(place.host)
-        names = {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]", shown, *place.names)}
-        names |= {name for name in place.names if port == 80}
-        app = make_app(served, names=frozenset(name.lower() for name in names), any_address=place.public)
-        config = uvicorn.Config(
-            app,
-            http=bounded(),
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=5,
-            timeout_graceful_shutdown=3,
-            h11_max_incomplete_event_size=LARGEST_REQUEST,
-            backlog=BACKLOG,
-        )
-        Server(config, served, f"http://{shown}:{port}", ready).run(sockets=[listening])
+    port, shown = listening.getsockname()[1], _shown(place.host)
+    names = {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]", shown, *place.names)}
+    names |= {name for name in place.names if port == 80}
+    app = make_app(served, names=frozenset(name.lower() for name in names), any_address=place.public)
+    config = uvicorn.Config(
+        app,
+        http=bounded(),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=3,
+        h11_max_incomplete_event_size=LARGEST_REQUEST,
+        backlog=BACKLOG,
+    )
+    return Server(config, served, f"http://{shown}:{port}", ready), listening
 
 
 class Server(uvicorn.Server):

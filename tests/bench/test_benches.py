@@ -28,6 +28,7 @@ EXPECTED = {
     "extract": {"decode", "pass of the backbone", "grouping", "pooling", "extract, a picture", "3 regions"},
     "startup": {"selfalign --help", "selfalign eval, scenes", "its imports"},
     "explain": {"explain", "pointing game"},
+    "serve": {"search through HTTP", "explanation through HTTP"},
     "chunks": {"step of 4 pairs in chunks of 2", "step of 8 pairs in chunks of 2"},
 }
 COMPARED = {
