@@ -57,11 +57,7 @@ CaptionsOpt = Annotated[
         show_default=False,
     ),
 ]
-NEXT = {
-    "index": "selfalign index {checkpoint} --data {features} --out {out}/index",
-    "search": 'selfalign search {out}/index "…"',
-    "serve": "selfalign serve {out}/index",
-}
+NEXT = {"search": 'selfalign search {out}/index "…"'}
 """What to do with a model of one's own pictures; lines whose command this release has not are left out."""
 
 
@@ -81,6 +77,7 @@ def demo(
 
     Example: selfalign demo --pictures photos/ --captions captions.json
     """
+    from selfalign_cli.demo.pages import write_pages
     from selfalign_cli.demo.result import DIFFERENCE_HEADER, HEADER
     from selfalign_cli.demo.run import Demo, run_demo
 
@@ -91,10 +88,12 @@ def demo(
     asked = Demo(folder, model, seeds=seeds, ablations=arms, pictures=pictures, captions=captions)
     if quick:
         asked = replace(asked, train_images=QUICK_IMAGES, epochs=QUICK_EPOCHS)
-    result = run_demo(asked, DemoView())
+    view = DemoView()
+    result = run_demo(asked, view)
     if not result.results:
         _show_without_captions(folder, pictures)
         return
+    write_pages(result, view)
     repeated = f"{seeds} seeds" if seeds > 1 else "one seed"
     show_table(HEADER, result.rows(), title=f"{model} on {pictures or 'scenes'}, {repeated}")
     show_table(DIFFERENCE_HEADER, result.difference_rows())
@@ -103,10 +102,10 @@ def demo(
         show_message(note)
     if quick:
         show_message("--quick: these numbers mean nothing")
-    show_table(("", ""), result.locations())
     if pictures is not None:
         checkpoint = folder / next(found.checkpoint for found in result.results if found.arm.name == "selfalign")
         _show_next(folder, checkpoint)
+    show_table(("", ""), result.locations())
 
 
 def _show_without_captions(folder: Path, pictures: Path | None) -> None:

@@ -110,6 +110,21 @@ class DemoResult:
     data: str = "scenes"
 
     @property
+    def features(self) -> Path:
+        """The feature file."""
+        return self.out / "data" / f"{self.data}.h5"
+
+    @property
+    def report(self) -> Path:
+        """The page about all arms."""
+        return self.out / "report.html"
+
+    @property
+    def index(self) -> Path:
+        """The index of the test pictures."""
+        return self.out / "index"
+
+    @property
     def seeds(self) -> list[int]:
         """The seeds, in order."""
         return sorted({result.seed for result in self.results})
@@ -146,13 +161,15 @@ class DemoResult:
         ]
 
     def locations(self) -> list[tuple[str, str]]:
-        """Output paths, by what they contain."""
+        """Output paths, by what they contain; last the page to open and the command to serve."""
         return [
             ("data", f"{self.out / 'data'}"),
             ("checkpoints", f"{self.out / 'runs'}/ARM-SEED/best.ckpt"),
             ("embeddings", f"{self.out / 'embeddings'}/ARM-SEED.h5"),
             ("scores, ranks", f"{self.out / 'results'}/ARM-SEED.json"),
             ("all numbers", f"{self.out / 'results' / 'demo.json'}"),
+            ("open", f"{self.report}"),
+            ("serve", f"selfalign serve {self.index}"),
         ]
 
     def notes(self) -> list[str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
 from selfalign_cli.cli import demo
 from selfalign_cli.cli.app import app
+from selfalign_cli.search.index import Index
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +20,7 @@ def printed(tmp_path_factory):
         patch.setattr(demo, "QUICK_IMAGES", 20)
         patch.setattr(demo, "QUICK_EPOCHS", 1)
         patch.chdir(folder)
-        return [CliRunner().invoke(app, ["demo", "--quick"]) for _ in range(2)]
+        yield [CliRunner().invoke(app, ["demo", "--quick"]) for _ in range(2)]
 
 
 def test_the_table_and_the_places_are_results(printed):
@@ -27,7 +30,22 @@ def test_the_table_and_the_places_are_results(printed):
     assert [line.split("  ")[0] for line in lines[2:5]] == ["baseline", "SelfAlign", "baseline, equal time"]
     assert any(line.startswith("SelfAlign − baseline, equal epochs") for line in lines)
     assert any(line.startswith("signature: split:test|images:20|") for line in lines)
-    assert lines[-1].split() == ["all", "numbers", "runs/demo-quick/results/demo.json"]
+    assert [line.split() for line in lines[-3:]] == [
+        ["all", "numbers", "runs/demo-quick/results/demo.json"],
+        ["open", "runs/demo-quick/report.html"],
+        ["serve", "selfalign", "serve", "runs/demo-quick/index"],
+    ]
+
+
+def test_the_page_and_the_index_are_there(printed):
+    page = Path("runs/demo-quick/report.html").read_text()
+    assert [page.count(f'scope="row">{name}-1024') for name in ("baseline", "selfalign", "baseline_equal_time")] == [
+        1
+    ] * 3
+    assert page.count("data:image/png") > 4
+    index = Index.open("runs/demo-quick/index")
+    assert len(index) == 20
+    assert len(index.search(index.retriever("cpu").encode_texts(["a red star"]), 5).candidates[0]) == 5
 
 
 def test_progress_and_remarks_are_not(printed):
