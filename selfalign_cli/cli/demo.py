@@ -57,8 +57,6 @@ CaptionsOpt = Annotated[
         show_default=False,
     ),
 ]
-NEXT = {"search": 'selfalign search {out}/index "…"'}
-"""What to do with a model of one's own pictures; lines whose command this release has not are left out."""
 
 
 def demo(
@@ -102,9 +100,6 @@ def demo(
         show_message(note)
     if quick:
         show_message("--quick: these numbers mean nothing")
-    if pictures is not None:
-        checkpoint = folder / next(found.checkpoint for found in result.results if found.arm.name == "selfalign")
-        _show_next(folder, checkpoint)
     show_table(("", ""), result.locations())
 
 
@@ -118,17 +113,6 @@ def _show_without_captions(folder: Path, pictures: Path | None) -> None:
         ("with a model trained on such features", f"selfalign export-embeddings CKPT --data {features} --out E.h5"),
     ]
     show_table(("", ""), rows)
-
-
-def _show_next(folder: Path, checkpoint: Path) -> None:
-    """Name the commands that use the model, as far as they exist."""
-    from selfalign_cli.cli.app import app
-
-    known = {command.name for command in app.registered_commands}
-    values = {"checkpoint": checkpoint, "features": folder / "data" / "own.h5", "out": folder}
-    lines = [("next", text.format(**values)) for name, text in NEXT.items() if name in known]
-    if lines:
-        show_table(("", ""), lines)
 
 
 class DemoView:

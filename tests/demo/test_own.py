@@ -21,6 +21,7 @@ from selfalign_cli.demo.arms import SELFALIGN, arm_recipe
 from selfalign_cli.demo.run import Demo, run_demo
 from selfalign_cli.errors import DataError
 from selfalign_cli.recipe.load import load_recipe
+from selfalign_cli.search.index import Index
 
 PICTURES = 12
 
@@ -118,17 +119,17 @@ def test_other_pictures_are_another_demo(finished: tuple[Demo, Watcher], tmp_pat
 
 def test_the_command_names_what_comes_next(finished: tuple[Demo, Watcher], photos: Path, monkeypatch) -> None:
     monkeypatch.setattr(command, "QUICK_EPOCHS", 1)
-    monkeypatch.setattr(command, "NEXT", {"eval": "selfalign eval {checkpoint}", "nothing": "selfalign nothing"})
     out = finished[0].out
     done = CliRunner().invoke(app, ["demo", "--quick", "--pictures", str(photos), "--out", str(out)])
     assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith(f"vsrn on {photos}, one seed")
-    assert done.stdout.splitlines()[-1].split() == [
-        "next",
-        "selfalign",
-        "eval",
-        f"{out}/runs/selfalign-1024/best.ckpt",
+    assert [line.split() for line in done.stdout.splitlines()[-2:]] == [
+        ["open", f"{out}/report.html"],
+        ["serve", "selfalign", "serve", f"{out}/index"],
     ]
+    index = Index.open(out / "index")
+    assert len(index) == PICTURES
+    assert index.picture(0).path is not None
     assert "recalls of 1 test pictures say little" in done.stderr
 
 
