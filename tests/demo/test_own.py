@@ -55,9 +55,10 @@ def entries(**more: str) -> list[dict[str, object]]:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve pictures with captions.json among them, and one file that is no picture."""
+    """Twelve pictures with captions.json among them, and one file that is no picture and has captions."""
     folder = draw_pictures(tmp_path_factory.mktemp("photos"))
-    (folder / "captions.json").write_text(json.dumps(entries()))
+    lost = {"image": "broken.jpg", "captions": ["a picture that is lost"]}
+    (folder / "captions.json").write_text(json.dumps([*entries(), lost]))
     (folder / "broken.jpg").write_text("no picture")
     return folder
 
@@ -81,6 +82,7 @@ def test_everything_is_made_of_a_folder_of_pictures(finished: tuple[Demo, Watche
     assert [arm["recipe"] for arm in document["arms"]] == ["vsrn_own_baseline.yaml", "vsrn_own.yaml"]
     assert {part["arm"] for part in document["differences"]} == {"selfalign"}
     said = "\n".join(watcher.stages)
+    assert "1 pictures with captions are among those that could not be read" in said
     for words in (
         "no vision model is installed",
         "broken.jpg",

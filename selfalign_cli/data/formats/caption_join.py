@@ -93,10 +93,10 @@ def join(
             there are pictures that it does not know.
     """
     table = read_whole_table(captions, splits)
-    wanted = table.wanted
+    kind, wanted = _readable(pictures, table.wanted, captions)
     order = {split: position for position, split in enumerate(usual_order({picture.split for picture in wanted}))}
     wanted.sort(key=lambda picture: order[picture.split])  # stable: the file's order within a split
-    kind, rows = _rows(pictures, wanted, captions)
+    rows = _rows(pictures, wanted, kind, captions)
     unknown = _unknown(pictures, kind, table)
     if unknown and not skip_unknown:
         raise DataError(
@@ -118,12 +118,17 @@ def join(
             *pictures.notes,
             *table.notes,
             f"pictures are matched with captions by {kind}",
+            *_undecoded(len(table.wanted) - len(wanted)),
             *_left_out(
                 pictures, captions, splits, others=len(pictures.ids) - len(rows) - len(unknown), unknown=unknown
             ),
         ],
         origin=pictures.origin,
     )
+
+
+def _undecoded(count: int) -> list[str]:
+    return [f"{count:,} pictures with captions are among those that could not be read"] if count else []
 
 
 def _left_out(
@@ -147,8 +152,10 @@ def _unknown(pictures: Pictures, kind: str, table: CaptionTable) -> list[str]:
     return [name for row, name in enumerate(pictures.ids) if row not in known]
 
 
-def _rows(pictures: Pictures, wanted: list[CaptionedPicture], captions: Path) -> tuple[str, list[int]]:
-    """The kind of name that finds most entries, and the row of each entry by it."""
+def _readable(
+    pictures: Pictures, wanted: Sequence[CaptionedPicture], captions: Path
+) -> tuple[str, list[CaptionedPicture]]:
+    """The kind of name that finds most entries; and the entries, but for pictures that could not be decoded."""
     ids = PictureNames(pictures.ids)
     kinds = list(dict.fromkeys(kind for picture in wanted for kind in picture.names))
     found = {kind: sum(bool(ids.possible(picture.names.get(kind, ""))) for picture in wanted) for kind in kinds}
@@ -160,6 +167,15 @@ def _rows(pictures: Pictures, wanted: list[CaptionedPicture], captions: Path) ->
             f"the captions name {theirs or 'none'}",
             "the features and the captions must name pictures in the same way",
         )
+    bad = PictureNames(sorted(pictures.unreadable))
+    names = [picture.names.get(kind, "") for picture in wanted]
+    lost = [ids.row(name) is None and bad.row(name) is not None for name in names]
+    return kind, [picture for picture, left in zip(wanted, lost, strict=True) if not left]
+
+
+def _rows(pictures: Pictures, wanted: Sequence[CaptionedPicture], kind: str, captions: Path) -> list[int]:
+    """The row of each entry, by one kind of name."""
+    ids = PictureNames(pictures.ids)
     rows = [ids.row(picture.names.get(kind, "")) for picture in wanted]
     missing = [picture for picture, row in zip(wanted, rows, strict=True) if row is None]
     if missing:
@@ -170,7 +186,7 @@ def _rows(pictures: Pictures, wanted: list[CaptionedPicture], captions: Path) ->
         raise DataError(
             f"{captions} names the picture {pictures.ids[row]} ({kind}) twice; expected every picture once"
         )
-    return kind, found_rows
+    return found_rows
 
 
 def _not_found(

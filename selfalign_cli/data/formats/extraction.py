@@ -152,8 +152,8 @@ def open_pictures(sources: Sequence[Path]) -> Pictures:
         if picture.shape is not None:
             counted.add(picture.image_id, *picture.shape, str(picture.part))
     rows = [picture for picture in looked_at if picture.shape is not None]
-    bad = len(looked_at) - len(rows)
-    notes = [f"{bad:,} of {len(looked_at):,} pictures could not be read and are left out"] if bad else []
+    bad = frozenset(picture.image_id for picture in looked_at if picture.shape is None)
+    notes = [f"{len(bad):,} of {len(looked_at):,} pictures could not be read and are left out"] if bad else []
 
     @contextmanager
     def reading() -> Iterator[ReadPicture]:
@@ -162,7 +162,7 @@ def open_pictures(sources: Sequence[Path]) -> Pictures:
             yield lambda row: files[rows[row].part].regions(rows[row], has_labels=bool(origin.label_names))
 
     source = origin.pictures or "pictures"  # not the folder of the parts, which is gone when the file is written
-    return replace(counted.pictures(sources, reading, notes), source=source, origin=origin)
+    return replace(counted.pictures(sources, reading, notes), source=source, origin=origin, unreadable=bad)
 
 
 def _origin(folder: Path) -> Origin:

@@ -58,6 +58,7 @@ class Pictures:
         reading: opens the sources; gives a function that reads the picture of a row.
         notes: what the user should know, one sentence each.
         origin: what made the regions, where that is known.
+        unreadable: ids of pictures that are known to have no regions: their files could not be decoded.
     """
 
     source: str
@@ -67,6 +68,7 @@ class Pictures:
     reading: Callable[[], AbstractContextManager[ReadPicture]]
     notes: list[str] = field(default_factory=list)
     origin: Origin | None = None
+    unreadable: frozenset[str] = frozenset()
 
 
 class Counted:
