@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,10 +21,23 @@ FileArg = Annotated[
 ]
 QuickOpt = Annotated[bool, typer.Option("--quick", help="Of a feature file, leave regions and captions unread.")]
 
-SHOWN_SEPARATELY = ("path", "shapes", "options", "splits", "scores", "faults")
+CaptionsOpt = Annotated[
+    Path | None,
+    typer.Option(
+        "--captions",
+        metavar="FILE",
+        help="Feature file or captions: say which share of their words a vocabulary does not know.",
+        show_default=False,
+    ),
+]
+
+SHOWN_SEPARATELY = ("path", "shapes", "options", "splits", "scores", "unknown", "faults")
+VOCABULARIES = ("vocabulary", "word pieces")
 
 
-def inspect_file(file: FileArg, quick: QuickOpt = False, as_json: JsonOpt = False) -> None:
+def inspect_file(
+    file: FileArg, quick: QuickOpt = False, captions: CaptionsOpt = None, as_json: JsonOpt = False
+) -> None:
     """Show what a file holds, and its faults; exit with 2 when there are some.
 
     Example: selfalign inspect data/f30k.h5
@@ -31,6 +45,8 @@ def inspect_file(file: FileArg, quick: QuickOpt = False, as_json: JsonOpt = Fals
     from selfalign_cli.inspection.files import inspect_any
 
     found = inspect_any(file, quick=quick, progress=progress)
+    if captions is not None:
+        found["unknown"] = _unknown(file, found["kind"], captions)
     if as_json:
         show_json(found)
     else:
@@ -39,6 +55,14 @@ def inspect_file(file: FileArg, quick: QuickOpt = False, as_json: JsonOpt = Fals
         listed = "\n".join(f"  {fault}" for fault in found["faults"])
         count = len(found["faults"])
         raise DataError(f"{file} has {count} fault{'s' if count > 1 else ''}\n{listed}")
+
+
+def _unknown(file: Path, kind: str, captions: Path) -> dict[str, dict[str, float]]:
+    from selfalign_cli.inspection.unknown import unknown_by_split
+
+    if kind not in VOCABULARIES:
+        raise DataError(f"--captions is for vocabularies; {file} holds {kind}", "leave it out")
+    return {name: asdict(shares) for name, shares in unknown_by_split(file, captions).items()}
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -58,6 +82,12 @@ def _show(found: dict[str, Any]) -> None:
             for name, split in found["splits"].items()
         ]
         show_table(columns, rows)
+    if "unknown" in found:
+        rows = [
+            [name, f"{shares['occurrences']:.1%}", f"{shares['words']:.1%}"]
+            for name, shares in found["unknown"].items()
+        ]
+        show_table(["unknown in split", "of occurrences", "of different words"], rows)
     if found.get("scores"):
         rows = [[name, f"{value:.2f}"] for name, value in found["scores"].items()]
         show_table(["dev score", ""], rows)
