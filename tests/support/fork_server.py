@@ -1,7 +1,7 @@
 """A process that has imported the program and forks a child per command: real processes without their start-up time.
 
-Reads one JSON request a line. `start` forks a child that runs `python -m selfalign_cli ARGUMENTS`, and answers with
-its process id; `wait` answers with how a child ended, as `subprocess` reports it.
+Reads one JSON request a line. `start` forks a child that runs `python -m MODULE ARGUMENTS`, or `torchrun` with it, and
+answers with its process id; `wait` answers with how a child ended, as `subprocess` reports it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import runpy
 import signal
 import sys
 
+from support.torchrun import launch
+
 PROGRAM = (
     "cli.app",
     "training.train",
@@ -26,7 +28,12 @@ PROGRAM = (
     "search.sources",
     "search.answer",
 )
-SLOW = ("torch._dynamo", "transformers.models.bert.modeling_bert")  # otherwise imported when they are needed
+SLOW = (  # otherwise imported when they are needed
+    "torch._dynamo",
+    "torch.distributed.nn.functional",
+    "torch.distributed.run",
+    "transformers.models.bert.modeling_bert",
+)
 
 
 def serve() -> None:
@@ -45,8 +52,10 @@ def serve() -> None:
         print(answer, flush=True)
 
 
-def become(arguments: list[str], folder: str, out: str, err: str, before: str) -> None:
-    """Be the command, to its end; `before` is Python to run first."""
+def become(
+    arguments: list[str], folder: str, out: str, err: str, before: str, module: str, torchrun: list[str] | None
+) -> None:
+    """Be the command, to its end; `before` is Python to run first, in each process if `torchrun` has its options."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(folder)
     for target, path, mode in ((0, os.devnull, os.O_RDONLY), (1, out, os.O_WRONLY), (2, err, os.O_WRONLY)):
@@ -54,8 +63,11 @@ def become(arguments: list[str], folder: str, out: str, err: str, before: str) -
     sys.argv = ["selfalign", *arguments]
     code: object = 0
     try:
-        exec(before, {})
-        runpy.run_module("selfalign_cli", run_name="__main__", alter_sys=True)
+        if torchrun is None:
+            exec(before, {})
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        else:
+            launch(torchrun, module, before)
     except SystemExit as end:
         code = end.code or 0
     except BaseException:

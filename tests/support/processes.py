@@ -54,18 +54,39 @@ class Forks:
         self.server.wait(TIMEOUT)
         self.server.stdout.close()
 
-    def start(self, *arguments: object, cwd: Path, before: str = "") -> Command:
-        """Start `selfalign ARGUMENTS` in a folder; `before` is Python to run in the process first."""
+    def start(
+        self,
+        *arguments: object,
+        cwd: Path,
+        before: str = "",
+        module: str = "selfalign_cli",
+        torchrun: list[str] | None = None,
+    ) -> Command:
+        """Start `selfalign ARGUMENTS`, or another module, in a folder.
+
+        Args:
+            arguments: of the command line.
+            cwd: the folder.
+            before: Python to run in the process first.
+            module: what is run.
+            torchrun: options of `torchrun`, to run it in several processes.
+        """
         self.count += 1
         out, err = (self.folder / f"{self.count}.{name}" for name in ("out", "err"))
         number = self._ask(
-            arguments=[str(part) for part in arguments], folder=str(cwd), out=str(out), err=str(err), before=before
+            arguments=[str(part) for part in arguments],
+            folder=str(cwd),
+            out=str(out),
+            err=str(err),
+            before=before,
+            module=module,
+            torchrun=torchrun,
         )
         return Command(self, number, out, err)
 
-    def run(self, *arguments: object, cwd: Path, before: str = "") -> Done:
+    def run(self, *arguments: object, cwd: Path, before: str = "", module: str = "selfalign_cli") -> Done:
         """Run `selfalign ARGUMENTS` to its end."""
-        return self.start(*arguments, cwd=cwd, before=before).wait()
+        return self.start(*arguments, cwd=cwd, before=before, module=module).wait()
 
     def wait(self, number: int) -> int:
         return self._ask(wait=number)

@@ -1,6 +1,7 @@
-"""Run `selfalign` in two processes under the real `torchrun`.
+"""Run `selfalign` in two processes under `torchrun`: its own agent, rendezvous and restarts.
 
-As a module (`-m support.torchrun BEFORE ARGUMENTS…`) it is what each process runs: Python first, then the command.
+Python takes seconds to import torch, three times in each run. So all but `cold` start the agent in a process forked
+from one that has everything imported (see `fork_server`), and the agent forks its workers.
 """
 
 from __future__ import annotations
@@ -11,34 +12,51 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.processes import REPOSITORY, TIMEOUT, Done
+from support.processes import REPOSITORY, TIMEOUT, Command, Done, Forks
 
-RUNNER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+PROCESSES = 2
 OWN = ("error: ", "hint: ")
 
 
-def environment() -> dict[str, str]:
-    paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
-    return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+def start(
+    forks: Forks,
+    *arguments: object,
+    cwd: Path,
+    before: str = "",
+    restarts: int = 0,
+    module: str = "selfalign_cli",
+) -> Command:
+    """Start `torchrun … selfalign ARGUMENTS`, or another module; `before` is Python that each process runs first."""
+    options = ["--standalone", "--nproc-per-node", str(PROCESSES), "--max-restarts", str(restarts)]
+    return forks.start(*arguments, cwd=cwd, before=before, module=module, torchrun=options)
 
 
-def start(*arguments: object, cwd: Path, before: str = "", restarts: int = 0) -> subprocess.Popen[str]:
-    """Start `torchrun … selfalign ARGUMENTS`; `before` is Python that each process runs first."""
-    command = [*RUNNER, "--max-restarts", str(restarts), "-m", "support.torchrun", before, *map(str, arguments)]
-    return subprocess.Popen(
-        command, cwd=cwd, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+def run(
+    forks: Forks,
+    *arguments: object,
+    cwd: Path,
+    before: str = "",
+    restarts: int = 0,
+    module: str = "selfalign_cli",
+) -> Done:
+    """Run it to its end."""
+    return start(forks, *arguments, cwd=cwd, before=before, restarts=restarts, module=module).wait()
+
+
+def cold(*arguments: object, cwd: Path) -> Done:
+    """`torchrun` as a user types it."""
+    runner = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(PROCESSES)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*runner, "-m", "selfalign_cli", *map(str, arguments)],
+        cwd=cwd,
+        env=environment,
+        text=True,
+        capture_output=True,
+        timeout=TIMEOUT,
+        check=False,
     )
-
-
-def finish(process: subprocess.Popen[str]) -> Done:
-    """Wait for its end."""
-    out, err = process.communicate(timeout=TIMEOUT)
-    return Done(process.returncode, out, err)
-
-
-def run(*arguments: object, cwd: Path, before: str = "", restarts: int = 0) -> Done:
-    """Run `torchrun … selfalign ARGUMENTS` to its end."""
-    return finish(start(*arguments, cwd=cwd, before=before, restarts=restarts))
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 def messages(done: Done) -> list[str]:
@@ -46,8 +64,22 @@ def messages(done: Done) -> list[str]:
     return [line for line in done.err.splitlines() if line.startswith(OWN)]
 
 
-if __name__ == "__main__":
-    _, before, *arguments = sys.argv
-    sys.argv = ["selfalign", *arguments]
+def launch(options: list[str], module: str, before: str) -> None:
+    """Be `torchrun OPTIONS`, whose workers are forks that run a module with the arguments in `sys.argv`."""
+    from torch.distributed import run as torchrun
+
+    agent = torchrun.elastic_launch
+    torchrun.elastic_launch = lambda config, entrypoint: agent(config, work)
+    torchrun.run(torchrun.parse_args([*options, "--start-method", "fork", "--no-python", "forked", module, before]))
+
+
+def work(module: str, before: str) -> None:
+    """Be a worker; what ends it with a code other than 0 ends the process here, as the agent is to see that code."""
     exec(before, {})
-    runpy.run_module("selfalign_cli", run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if end.code:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code if isinstance(end.code, int) else 1)

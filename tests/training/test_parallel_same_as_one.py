@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from support.parallel_steps import STEPS
 from support.processes import Forks
-from support.torchrun import RUNNER, environment, run
+from support.torchrun import cold, run
 from support.world import World, changed_recipe, lines_of
 
 ONE_THREAD = "import torch; torch.set_num_threads(1)"
 
 
-def steps_of(out: Path, host: str, *, processes: int, pairs: int, chunk_size: int) -> dict[str, object]:
+def steps_of(forks: Forks, out: Path, host: str, *, processes: int, pairs: int, chunk_size: int) -> dict[str, object]:
     """Five steps in double precision."""
-    runner = RUNNER if processes > 1 else [sys.executable]
-    command = [*runner, "-m", "support.parallel_steps", host, str(pairs), str(chunk_size), str(out)]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    start = forks.run if processes == 1 else partial(run, forks)
+    done = start(host, pairs, chunk_size, out, cwd=out.parent, module="support.parallel_steps")
+    assert done.code == 0, done.err
     found: dict[str, object] = torch.load(out, weights_only=True)
     return found
 
@@ -39,7 +37,7 @@ def steps_of(out: Path, host: str, *, processes: int, pairs: int, chunk_size: in
         ("vsrn", 9, (5, 4)),
     ],
 )
-def test_five_steps_are_the_same(host: str, pairs: int, chunks: tuple[int, int], tmp_path: Path) -> None:
+def test_five_steps_are_the_same(forks: Forks, host: str, pairs: int, chunks: tuple[int, int], tmp_path: Path) -> None:
     """Every parameter and buffer, and every term of every step.
 
     Chunks of 8 are 4 of each process. Of 9 pairs, one process has 5 and the other 4: both take two chunks.
@@ -47,7 +45,7 @@ def test_five_steps_are_the_same(host: str, pairs: int, chunks: tuple[int, int],
     No thread of the process group is left when Python ends: that could abort a finished run.
     """
     one, two = (
-        steps_of(tmp_path / f"{n}.pt", host, processes=n, pairs=pairs, chunk_size=chunk)
+        steps_of(forks, tmp_path / f"{n}.pt", host, processes=n, pairs=pairs, chunk_size=chunk)
         for n, chunk in zip((1, 2), chunks, strict=True)
     )
     assert one["state"].keys() == two["state"].keys()
@@ -67,7 +65,7 @@ def test_the_command_trains_the_same_model(world: World, forks: Forks, tmp_path:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     one = forks.run("train", recipe, "--device", "cpu", cwd=tmp_path / "one")
-    two = run("train", recipe, "--device", "cpu", cwd=tmp_path / "two")
+    two = cold("train", recipe, "--device", "cpu", cwd=tmp_path / "two")
     assert (one.code, two.code) == (0, 0), one.err + two.err
     assert one.out.count("best_score") == two.out.count("best_score") == 1
     assert two.err.count("step 2/6:") == 1
@@ -86,7 +84,7 @@ def test_export_and_eval_are_the_same_to_the_byte(world: World, forks: Forks, un
         "eval": ("eval", unbroken / "best.ckpt", "--device", "cpu", "--json", "--details"),
     }.items():
         one = forks.run(*arguments, tmp_path / f"one.{name}.h5", cwd=tmp_path, before=ONE_THREAD)
-        two = run(*arguments, tmp_path / f"two.{name}.h5", cwd=tmp_path)
+        two = run(forks, *arguments, tmp_path / f"two.{name}.h5", cwd=tmp_path)
         assert (one.code, two.code) == (0, 0), one.err + two.err
         assert one.out == two.out
         assert (tmp_path / f"one.{name}.h5").read_bytes() == (tmp_path / f"two.{name}.h5").read_bytes()
