@@ -17,7 +17,7 @@ def test_the_walkthroughs_are_there():
 
 
 @pytest.mark.parametrize("title", ADDITIONS)
-def test_a_walkthrough_works_and_lists_its_files(title, tmp_path, world, unbroken):
+def test_a_walkthrough_works_and_lists_its_files(title, tmp_path, world, forks, unbroken):
     steps = walkthrough(title)
     copy, folder = tmp_path / "copy", tmp_path / "folder"
     copy.mkdir()
@@ -27,17 +27,17 @@ def test_a_walkthrough_works_and_lists_its_files(title, tmp_path, world, unbroke
 
     python = [name for name in steps.new | steps.changed if name.endswith(".py")]
     for check in (["check"], ["format", "--check"]):
-        done = subprocess.run(
+        checked = subprocess.run(
             [sys.executable, "-m", "ruff", *check, *python], cwd=copy, capture_output=True, text=True
         )
-        assert done.returncode == 0, done.stdout
+        assert checked.returncode == 0, checked.stdout
 
     shutil.copytree(world.folder, folder)
     shutil.copytree(unbroken, folder / "run")
     (folder / "captions.txt").write_text("a red star\na blue star\n")
     assert steps.session
     for command, lines in steps.session:
-        done = run(command, copy, folder)
-        printed = done.stdout + done.stderr
-        assert done.returncode == (2 if any(line.startswith("error: ") for line in lines) else 0), printed
+        done = run(command, forks, copy, folder)
+        printed = done.out + done.err
+        assert done.code == (2 if any(line.startswith("error: ") for line in lines) else 0), printed
         assert shows(printed, lines), printed

@@ -46,10 +46,12 @@ class Setting:
     Attributes:
         threads: of torch.
         device: cpu or cuda.
+        budget: seconds after which no further round of a measurement begins.
     """
 
     threads: int
     device: torch.device
+    budget: float = BUDGET_SECONDS
 
     def enter(self) -> None:
         """Set the number of threads."""
@@ -66,12 +68,13 @@ def alternate(variants: Mapping[str, Work], setting: Setting, *, budget: float =
 
     Args:
         variants: what to time, by name.
-        setting: the device to wait for.
-        budget: seconds after which no further round begins. The first run of a variant is a warm-up if it is short.
+        setting: the device to wait for, and a budget.
+        budget: a smaller budget. The first run of a variant is a warm-up if it is short.
 
     Returns:
         Median seconds of each variant.
     """
+    budget = min(budget, setting.budget)
     samples: dict[str, list[float]] = {name: [] for name in variants}
     for name, work in variants.items():
         first = seconds_of(work, setting)

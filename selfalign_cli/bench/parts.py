@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
-from selfalign_cli.bench.measure import BUDGET_SECONDS, MOST_ROUNDS, Memory, Setting
+from selfalign_cli.bench.measure import MOST_ROUNDS, Memory, Setting
 from selfalign_cli.bench.plain.step import Mark
 
 Step = Callable[[Mark], object]
@@ -23,7 +23,7 @@ def seconds_of_parts(variants: Mapping[str, Step], setting: Setting) -> dict[str
             if number > 0:
                 samples[variant].append(parts)
             spent += sum(parts.values())
-        if spent > BUDGET_SECONDS and number >= FEWEST_ROUNDS:
+        if spent > setting.budget and number >= FEWEST_ROUNDS:
             break
     return {
         variant: {part: statistics.median(each[part] for each in taken) for part in taken[0]}

@@ -12,7 +12,7 @@ import torch
 from selfalign_cli.assembly.device import choose_device
 from selfalign_cli.bench import chunks, convert, explain, extract, losses, ranking, search, serve, startup, train
 from selfalign_cli.bench.machine import Rates, describe, measure_rates
-from selfalign_cli.bench.measure import Setting
+from selfalign_cli.bench.measure import BUDGET_SECONDS, Setting
 from selfalign_cli.bench.report import Line, Report
 from selfalign_cli.errors import RecipeError
 
@@ -31,6 +31,7 @@ BENCHES: dict[str, Measurement] = {
     "serve": serve.run,
 }
 RATE_SIZES = {"tiny": 64, "small": 1024, "published": 2048}
+BUDGETS = {"tiny": 0.0, "small": BUDGET_SECONDS, "published": BUDGET_SECONDS}  # tiny shows that it runs, no more
 
 
 def run_bench(
@@ -69,7 +70,7 @@ def run_bench(
         "extract": partial(extract.run, pictures=pictures),
     }
     before = torch.get_num_threads()
-    setting = Setting(threads or before, choose_device(device))
+    setting = Setting(threads or before, choose_device(device), BUDGETS[size])
     setting.enter()
     try:
         rates = measure_rates(setting, size=RATE_SIZES[size])

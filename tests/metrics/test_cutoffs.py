@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from campaigns.outcome import metrics_of
-from support.processes import REPOSITORY, Forks
+from support.processes import Forks, anew
 from support.world import World
 
 from selfalign_cli.metrics.cutoffs import CUTOFFS, RSUM_CUTOFFS, SELECTION_CUTOFFS
@@ -29,13 +26,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shown(world: World, folder: Path) -> Any:
+def shown(world: World, forks: Forks, folder: Path) -> Any:
     """What the program shows once 50 is among the cutoffs."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])}
-    command = [sys.executable, "-m", "support.more_cutoffs", str(world.recipe), str(folder)]
-    done = subprocess.run(command, env=environment, text=True, capture_output=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    done = forks.run(world.recipe, folder, cwd=folder, before=anew(), module="support.more_cutoffs")
+    assert done.code == 0, done.err
+    return json.loads(done.out)
 
 
 @pytest.fixture(scope="module")

@@ -114,6 +114,16 @@ class Command:
         return Done(code, *(path.read_text(errors="replace") for path in (self.out, self.err)))
 
 
+def anew(*paths: Path) -> str:
+    """Python for `before`: our modules are imported again when they are needed, from these folders first."""
+    return f"""
+import sys
+for name in [name for name in sys.modules if name.partition(".")[0] in ("selfalign_cli", "support")]:
+    del sys.modules[name]
+sys.path[:0] = {[str(path) for path in paths]!r}
+"""
+
+
 def until(ready: Callable[[], bool]) -> None:
     """Wait until a condition holds."""
     deadline = time.monotonic() + TIMEOUT

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
+import shlex
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from support.pages import CHECKOUT, TEXTS, prose, section
+from support.processes import Done, Forks, anew
 
 COPIED = ("selfalign_cli", "tests", "docs", "recipes", "README.md", "pyproject.toml", ".ci")
 BLOCK = re.compile(r"(?:^`([\w./-]+)`:\n\n)?^(```+)(\w+)\n(.*?)^\2$", re.M | re.S)
 TITLES = re.findall(r"^## (An? .*)$", prose(TEXTS["docs/extending.md"]), re.M)
-PATIENCE = 300  # seconds
 
 
 @dataclass(frozen=True)
@@ -100,16 +98,15 @@ def differing(folder: Path) -> tuple[set[str], set[str]]:
     return new, changed
 
 
-def run(command: str, copy: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run one command of a session: `selfalign` in `folder`, everything else in the copy."""
-    python = f'"{sys.executable}"'
-    cwd, line = copy, re.sub(r"^python\b", python, command)
-    if command.startswith("selfalign "):
-        cwd, line = folder, command.replace("selfalign", f"{python} -m selfalign_cli", 1)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(copy), str(copy / "tests")])}
-    return subprocess.run(
-        line, shell=True, cwd=cwd, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
+def run(command: str, forks: Forks, copy: Path, folder: Path) -> Done:
+    """Run one command of a session: `selfalign` in `folder`, `python -m pytest` in the copy."""
+    program, *arguments = shlex.split(command)
+    cwd, module = folder, "selfalign_cli"
+    if program != "selfalign":
+        assert (program, arguments[:2]) == ("python", ["-m", "pytest"])
+        imported = "ignore::pytest.PytestAssertRewriteWarning"  # plugins that the process had already
+        cwd, module, arguments = copy, "pytest", [*arguments[2:], "-W", imported]
+    return forks.run(*arguments, cwd=cwd, before=anew(copy, copy / "tests"), module=module)
 
 
 def shows(printed: str, lines: list[str]) -> bool:

@@ -276,8 +276,12 @@ def test_the_command_as_a_user_starts_it(unbroken: Path, tmp_path: Path) -> None
 
 def test_a_model_that_no_memory_holds(world: World, forks: Forks, tmp_path: Path) -> None:
     """Torch says it by an ordinary RuntimeError."""
-    little = "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 33, 1 << 33))"
-    done = forks.run("train", world.recipe, "--set", "model.embed_dim=40000", cwd=tmp_path, before=little)
+    little = """
+import resource
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 28), used + (1 << 28)))
+"""
+    done = forks.run("train", world.recipe, "--set", "model.embed_dim=12000", cwd=tmp_path, before=little)
     done.must_refuse("error: out of memory", "hint: a smaller batch needs less", code=1)
 
 
