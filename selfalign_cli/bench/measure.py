@@ -131,10 +131,13 @@ class Memory:
 def in_child(task: Callable[..., Any], *arguments: object) -> Any:
     """Run a function of this package in a fresh process and return what it returns.
 
+    All children of one measurement are forked from a process that has done nothing but the imports.
+
     Raises:
         RunError: the child ended without a result, e.g. because memory ran out.
     """
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["selfalign_cli.bench.run"])
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_answer, args=(sender, task, arguments), daemon=True)
     child.start()
