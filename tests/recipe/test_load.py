@@ -102,7 +102,7 @@ def test_any_bytes(tmp_path_factory, content):
 
 
 @given(RECIPES)
-@settings(max_examples=200)
+@settings(max_examples=80)
 def test_any_values_under_known_keys(tree):
     recipe_or_refusal(recipe_from_dict, tree, "x.ckpt")
 

@@ -14,7 +14,7 @@ from support.scan_dialects import EVERY_DIALECT
 from selfalign_cli.data.convert import convert_to_feature_file
 from selfalign_cli.data.features.file import FeatureFile
 
-ROUNDS = 25
+ROUNDS = 8
 
 every_dialect = pytest.mark.parametrize("name", list(EVERY_DIALECT))
 
