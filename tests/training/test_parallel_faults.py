@@ -87,7 +87,7 @@ def test_a_signal_to_torchrun_loses_nothing(
     done = process.wait()
     assert done.code != 0
     assert len([line for line in messages(done) if line.startswith("error: stopped by SIG")]) == 1, done.err
-    assert 2 <= opened(tmp_path / "run/last.ckpt")["step"] < 12
+    assert 1 <= opened(tmp_path / "run/last.ckpt")["step"] < 12
     resumed = run(forks, "train", world.recipe, "--resume", "--device", "cpu", cwd=tmp_path)
     assert resumed.code == 0, resumed.err
     assert differences(outcome(tmp_path / "run"), outcome(unbroken_pair)) == []
