@@ -130,10 +130,10 @@ def test_torn_in_the_middle(tmp_path, zipped):
         (lambda content: {**content, "model": content["model"][0]}, "model is no list of two or three dicts"),
         (lambda content: {**content, "model": content["model"][:1]}, "model is no list of two or three dicts"),
         (lambda content: {**content, "model": [{"a": 1}, {}]}, "model is no list of two or three dicts"),
-        (lambda content: {**content, "model": [{}, {}]}, "neither VSRN nor CAMERA"),
+        (lambda content: {**content, "model": [{}, {}]}, "neither VSRN, CAMERA nor VSE∞"),
         (
             lambda content: {**content, "model": [{"fc.weight": torch.zeros(1)}, {}]},
-            "neither VSRN nor CAMERA: its image encoder has none of the weights",
+            "neither VSRN, CAMERA nor VSE∞: its image encoder has none of the weights",
         ),
     ],
 )

@@ -19,7 +19,7 @@ from selfalign_cli.models.bert import bert_from_config
 from selfalign_cli.models.retrieval import RetrievalModel
 from selfalign_cli.published import names
 from selfalign_cli.published.importing import Imported, ImportSources, import_checkpoint
-from selfalign_cli.published.options import recipe_from_published
+from selfalign_cli.published.options import host_of_options, recipe_from_published
 
 WORDS = (*SPECIAL_WORDS, "a", "dog", "cat", "runs", ".")
 PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog", "cat", "runs", ".")
@@ -72,28 +72,31 @@ CAMERA_OPTIONS = {
 }
 
 
-def published_model(options: dict[str, Any], *, selfalign: bool = True) -> RetrievalModel:
+VSE_INFTY_OPTIONS = {"precomp_enc_type": "basic", "batch_size": 4, "embed_size": EMBED_DIM, "word_dim": 7}
+
+
+def published_model(
+    options: dict[str, Any], *, selfalign: bool = True, host: str | None = None, words: int = len(WORDS)
+) -> RetrievalModel:
     """Our model for published options, with seeded random weights."""
     torch.manual_seed(0)
-    bert: nn.Module | None = bert_from_config(BERT_CONFIG) if "head" in options else None
-    recipe = recipe_from_published(options, selfalign=selfalign)
-    model = build_model(recipe, feature_dim=FEATURE_DIM, vocab_size=len(WORDS), bert=bert)
+    recipe = recipe_from_published(options, selfalign=selfalign, host_name=host)
+    bert: nn.Module | None = bert_from_config(BERT_CONFIG) if recipe.host.captions == "pieces" else None
+    model = build_model(recipe, feature_dim=FEATURE_DIM, vocab_size=words, bert=bert)
     for name, buffer in model.named_buffers():
         if name.endswith("running_mean"):
             buffer.normal_()
     return model
 
 
-def published_content(options: dict[str, Any] | None = None, *, selfalign: bool = True) -> dict[str, Any]:
+def published_content(
+    options: dict[str, Any] | None = None, *, selfalign: bool = True, host: str | None = None, words: int = len(WORDS)
+) -> dict[str, Any]:
     """What a published checkpoint holds, under published names."""
     options = dict(VSRN_OPTIONS if options is None else options)
-    model = published_model(options, selfalign=selfalign)
-    hosts = (
-        {"image": names.CAMERA_IMAGE, "text": names.CAMERA_TEXT}
-        if "head" in options
-        else {"image": names.VSRN_IMAGE, "text": names.VSRN_TEXT}
-    )
-    states = [_published_state(model, side, rules) for side, rules in hosts.items()]
+    model = published_model(options, selfalign=selfalign, host=host, words=words)
+    rules = names.HOSTS[host or host_of_options(options)]
+    states = [_published_state(model, side, of_side) for side, of_side in zip(("image", "text"), rules, strict=True)]
     if selfalign:
         states.append({"v_prototypes.weight": torch.randn(PROTOTYPES, EMBED_DIM)})
     return {
