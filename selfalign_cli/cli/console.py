@@ -115,4 +115,8 @@ def show_report(report: RetrievalReport, as_json: bool, ranks: bool = False) -> 
     if report.eccv is not None:
         rows = [[name, f"{part['i2t']:.1f}", f"{part['t2i']:.1f}"] for name, part in report.eccv.items()]
         show_table(["", "image → text", "text → image"], rows)
+    if report.cxc is not None:
+        recalls = list(report.cxc["i2t"])
+        rows = [[name, *(f"{part[recall]:.1f}" for recall in recalls)] for name, part in report.cxc.items()]
+        show_table(["CxC", *(recall.upper().replace("R", "R@") for recall in recalls)], rows)
     write(sys.stdout, f"signature: {printable(report.signature)}")

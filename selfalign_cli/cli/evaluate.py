@@ -47,6 +47,11 @@ EccvOpt = Annotated[
     bool, typer.Option("--eccv", help="COCO testall: add ECCV Caption and CxC scores (needs the extra `metrics`).")
 ]
 
+CxcOpt = Annotated[
+    Path | None,
+    typer.Option("--cxc", metavar="DIR", help="Add CxC recalls, also within pictures and captions, from cxc_*.json."),
+]
+
 
 def evaluate(
     checkpoints: CheckpointsArg = None,
@@ -63,6 +68,7 @@ def evaluate(
     trec: TrecOpt = None,
     trec_depth: DepthOpt = None,
     eccv: EccvOpt = False,
+    cxc: CxcOpt = None,
     overwrite: OverwriteOpt = False,
 ) -> None:
     """Score checkpoints or embedding files: recall at 1, 5 and 10, both directions.
@@ -76,6 +82,7 @@ def evaluate(
             raise RecipeError(f"{option} needs {'--json' if option == '--ranks' else '--trec'} beside it")
     paths, parsed = checkpoints or [newest_checkpoint()], _numbers(weights)
     from selfalign_cli.data.atomic import refuse_existing
+    from selfalign_cli.scoring.cxc import with_cxc
     from selfalign_cli.scoring.eccv import open_metrics, with_eccv
     from selfalign_cli.scoring.embed import EncodingOptions
     from selfalign_cli.scoring.evaluate import score_files
@@ -93,6 +100,8 @@ def evaluate(
         return
     if metrics is not None:
         scored = with_eccv(scored, metrics)
+    if cxc is not None:
+        scored = with_cxc(scored, cxc)
     if details:
         write_details(details, scored)
     if trec:

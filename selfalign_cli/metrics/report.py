@@ -43,6 +43,7 @@ class RetrievalReport:
         ranks: of every query, in data-set order.
         queries: hash of the queries, or None; equal for results that may be compared.
         eccv: per metric of ECCV Caption and CxC, percent per direction; None unless requested.
+        cxc: recalls in percent of Crisscrossed Captions under i2t, t2i, i2i and t2t; None unless requested.
     """
 
     split: str
@@ -59,6 +60,7 @@ class RetrievalReport:
     ranks: Ranks
     queries: str | None = None
     eccv: dict[str, dict[str, float]] | None = None
+    cxc: dict[str, dict[str, float]] | None = None
 
     def to_json(self, ranks: bool = False) -> dict[str, object]:
         """The document of `selfalign eval --json`.
@@ -83,6 +85,8 @@ class RetrievalReport:
         }
         if self.eccv is not None:
             document["eccv"] = self.eccv
+        if self.cxc is not None:
+            document["cxc"] = self.cxc
         if ranks:
             document["ranks"] = {
                 "i2t": (self.ranks.i2t_rank + 1).tolist(),
