@@ -106,7 +106,11 @@ def _running(index: Path, setting: Setting) -> Iterator[str]:
     """A server of the index, in a thread; yields its address."""
     ready = threading.Event()
     server, listening = make_server(
-        index, Place(port=0), device=str(setting.device), ready=lambda address: ready.set(), notify=lambda text: None
+        str(index),
+        Place(port=0),
+        device=str(setting.device),
+        ready=lambda address: ready.set(),
+        notify=lambda text: None,
     )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()

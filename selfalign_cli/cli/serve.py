@@ -14,7 +14,12 @@ from selfalign_cli.cli.options import DeviceOpt
 from selfalign_cli.errors import RunError
 
 IndexArg = Annotated[
-    Path, typer.Argument(metavar="INDEX", help="Folder that selfalign index made.", show_default=False)
+    str,
+    typer.Argument(metavar="INDEX", help="Folder that selfalign index made, or an engine, as --to has it."),
+]
+ModelOpt = Annotated[
+    Path | None,
+    typer.Option("--model", metavar="CKPT", help="With an engine: where the checkpoint is now.", show_default=False),
 ]
 PortOpt = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")]
 HostOpt = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="IP address of this machine to listen on.")]
@@ -38,6 +43,7 @@ def serve(
     yes_public: PublicOpt = False,
     name: NamesOpt = None,
     pictures: PicturesOpt = None,
+    model: ModelOpt = None,
     device: DeviceOpt = "auto",
 ) -> None:
     """Serve an index as a page: type a sentence, see the pictures, see why. Prints its address once it answers.
@@ -56,6 +62,7 @@ def serve(
     run(
         index,
         place,
+        model=model,
         pictures=pictures or (),
         device=device,
         ready=lambda address: write(sys.stdout, address),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from selfalign_cli.errors import DataError
 from selfalign_cli.explain.explanation import explain, leave_outs
 from selfalign_cli.search.answer import answer_image, answer_texts
-from selfalign_cli.serve.opened import Opened
+from selfalign_cli.serve.opened import Opened, Served
 
 LONGEST_QUERY = 1000
 """Characters of a query; a caption has a hundred."""
@@ -40,12 +41,12 @@ def search(opened: Opened, asked: Parameters) -> Document:
     `unrelated` that captions of other pictures rarely exceed, and how long it took.
     """
     began = time.perf_counter()
-    k, first = _number(asked, "k", 10, 1, 200), _number(asked, "from", 0, 0, MOST_HITS)
+    k, first = number(asked, "k", 10, 1, 200), number(asked, "from", 0, 0, MOST_HITS)
     depth = min(first + k, MOST_HITS)
     if ("q" in asked) == ("image" in asked):
         raise DataError("expected one of q=TEXT and image=ID")
     if "q" in asked:
-        document = answer_texts(opened.index, [_text(asked["q"])], depth, device=opened.device)
+        document = answer_texts(opened.index, [asked_text(asked["q"])], depth, device=opened.device)
     else:
         document = answer_image(opened.index, asked["image"], depth)
     query = document["queries"][0]
@@ -66,7 +67,7 @@ def search(opened: Opened, asked: Parameters) -> Document:
 
 def picture(opened: Opened, asked: Parameters) -> Document:
     """What is known of the picture in `row`, and captions found for it."""
-    row = _row(asked)
+    row = row_asked(asked)
     found = opened.index.picture(row)
     told = opened.index.search_captions(opened.index.vectors(row), CAPTIONS_FOUND)
     return {
@@ -77,8 +78,8 @@ def picture(opened: Opened, asked: Parameters) -> Document:
         "boxes": None if found.boxes is None else found.boxes.tolist(),
         "captions": found.captions,
         "found_captions": [
-            {"text": opened.index.caption(number).text, "score": score}
-            for number, score in zip(told.candidates[0].tolist(), told.scores[0].tolist(), strict=True)
+            {"text": opened.index.caption(caption).text, "score": score}
+            for caption, score in zip(told.candidates[0].tolist(), told.scores[0].tolist(), strict=True)
         ],
         "shown": opened.picture_path(row) is not None,
         "identity": opened.index.identity,
@@ -87,7 +88,7 @@ def picture(opened: Opened, asked: Parameters) -> Document:
 
 def explanation(opened: Opened, asked: Parameters) -> Document:
     """Why the picture in `row` and the text `q` have their score, without the words at the places in `off`."""
-    row, text = _row(asked), _text(asked.get("q", ""))
+    row, text = row_asked(asked), asked_text(asked.get("q", ""))
     try:
         off = [int(place) for place in asked["off"].split(",")] if asked.get("off") else []
     except ValueError as fault:
@@ -101,7 +102,35 @@ def explanation(opened: Opened, asked: Parameters) -> Document:
     }
 
 
-def _text(text: str) -> str:
+QUESTIONS: dict[str, Callable[[Opened, Parameters], Document]] = {
+    "about": about,
+    "search": search,
+    "picture": picture,
+    "explain": explanation,
+}
+
+
+class ServedIndex:
+    """An index folder as the application asks it.
+
+    Args:
+        served: the folder.
+    """
+
+    def __init__(self, served: Served) -> None:
+        self.served = served
+
+    def ask(self, question: str, asked: Parameters) -> Document:
+        """Answer a question of `QUESTIONS`."""
+        return QUESTIONS[question](self.served.now(), asked)
+
+    def picture_path(self, row: int) -> Path | None:
+        """The file of a picture, or None."""
+        return self.served.now().picture_path(row)
+
+
+def asked_text(text: str) -> str:
+    """A query that is neither empty nor far too long."""
     if not text.strip():
         raise DataError("the query is empty")
     if len(text) > LONGEST_QUERY:
@@ -109,17 +138,19 @@ def _text(text: str) -> str:
     return text
 
 
-def _row(asked: Parameters) -> int:
-    return _number(asked, "row", None, 0, 1 << 40)
+def row_asked(asked: Parameters) -> int:
+    """The row that a question is about."""
+    return number(asked, "row", None, 0, 1 << 40)
 
 
-def _number(asked: Parameters, name: str, default: int | None, least: int, most: int) -> int:
+def number(asked: Parameters, name: str, default: int | None, least: int, most: int) -> int:
+    """A whole number of a question."""
     text = asked.get(name)
     if text is None and default is not None:
         return default
     if text is None or not text.isascii() or not text.isdigit() or len(text) > 15:
         raise DataError(f"{name}: expected a whole number from {least} to {most}")
-    number = int(text)
-    if not least <= number <= most:
-        raise DataError(f"{name} is {number}; expected {least} to {most}")
-    return number
+    found = int(text)
+    if not least <= found <= most:
+        raise DataError(f"{name} is {found}; expected {least} to {most}")
+    return found

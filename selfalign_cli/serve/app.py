@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -19,7 +19,6 @@ from selfalign_cli.extract.pictures import UnreadableError
 from selfalign_cli.pages.render import FOLDER as TEMPLATES
 from selfalign_cli.serve import answers
 from selfalign_cli.serve.guard import Guard
-from selfalign_cli.serve.opened import Opened, Served
 from selfalign_cli.serve.thumbnails import SIDES, Thumbnails
 
 STATIC = Path(__file__).parent / "static"
@@ -33,29 +32,32 @@ FILES = {
     "/base.css": (TEMPLATES / "base.css", "text/css; charset=utf-8"),
     "/regions.css": (TEMPLATES / "regions.css", "text/css; charset=utf-8"),
 }
-QUESTIONS: dict[str, Callable[[Opened, answers.Parameters], dict[str, Any]]] = {
-    "about": answers.about,
-    "search": answers.search,
-    "picture": answers.picture,
-    "explain": answers.explanation,
-}
 MOST_WAITING = 64
 """Questions that wait for the model; further ones are told to come again."""
 
 
-def make_app(served: Served, *, names: frozenset[str], any_address: bool = False) -> Guard:
+class Collection(Protocol):
+    """What is served: an index folder, or a collection of an engine."""
+
+    def ask(self, question: str, asked: answers.Parameters) -> answers.Document:
+        """Answer `about`, `search`, `picture` or `explain`."""
+
+    def picture_path(self, row: int) -> Path | None:
+        """The file of a picture, or None."""
+
+
+def make_app(served: Collection, *, names: frozenset[str], any_address: bool = False) -> Guard:
     """The application.
 
     Args:
-        served: the index.
+        served: the collection.
         names: hosts, as browsers name them, that it answers as: `127.0.0.1:8000`.
         any_address: also answer as any IP address, for a server that others reach.
     """
     thumbnails, turns = Thumbnails(), Turns()
     routes = [Route(path, partial(_file, file, kind), methods=["GET"]) for path, (file, kind) in FILES.items()]
     routes += [
-        Route(f"/api/{name}", partial(_answer, served, turns, question), methods=["GET"])
-        for name, question in QUESTIONS.items()
+        Route(f"/api/{name}", partial(_answer, served, turns, name), methods=["GET"]) for name in answers.QUESTIONS
     ]
     routes.append(Route("/picture/{row:int}/{size:str}", partial(_picture, served, thumbnails), methods=["GET"]))
     return Guard(Starlette(routes=routes), names=names, any_address=any_address)
@@ -93,12 +95,10 @@ async def _file(path: Path, kind: str, request: Request) -> Response:
     return Response(content, headers={"content-type": kind, "cache-control": "no-cache"})
 
 
-async def _answer(
-    served: Served, turns: Turns, question: Callable[[Opened, answers.Parameters], dict[str, Any]], request: Request
-) -> Response:
+async def _answer(served: Collection, turns: Turns, question: str, request: Request) -> Response:
     asked = dict(request.query_params)
     try:
-        document = await turns.take(lambda: question(served.now(), asked))
+        document = await turns.take(lambda: served.ask(question, asked))
     except SelfAlignError as fault:
         status = 400 if isinstance(fault, DataError) else 500
         return _refusal(status, fault.message, fault.hint)
@@ -107,12 +107,12 @@ async def _answer(
     return JSONResponse(document, headers={"cache-control": "no-store"})
 
 
-async def _picture(served: Served, thumbnails: Thumbnails, request: Request) -> Response:
+async def _picture(served: Collection, thumbnails: Thumbnails, request: Request) -> Response:
     size = request.path_params["size"]
     if size not in SIDES:
         return _refusal(404, "there is no such size", f"one of {', '.join(SIDES)}")
     try:
-        path = await run_in_threadpool(lambda: served.now().picture_path(request.path_params["row"]))
+        path = await run_in_threadpool(lambda: served.picture_path(request.path_params["row"]))
         if path is None:
             return _refusal(404, "the picture is not there", None)
         packed = await run_in_threadpool(thumbnails.get, path, size)

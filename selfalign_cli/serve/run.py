@@ -7,13 +7,17 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import uvicorn
 
 from selfalign_cli.errors import DataError, RunError, SelfAlignError
+from selfalign_cli.search.queries import is_engine_address
 from selfalign_cli.search.running import announced
-from selfalign_cli.serve.app import make_app
+from selfalign_cli.serve.answers import ServedIndex
+from selfalign_cli.serve.app import Collection, make_app
+from selfalign_cli.serve.engine import ServedEngine
 from selfalign_cli.serve.opened import Served
 from selfalign_cli.serve.protocol import bounded
 
@@ -40,24 +44,28 @@ class Place:
 
 
 def serve(
-    folder: Path,
+    index: str,
     place: Place,
     *,
+    model: Path | None = None,
     pictures: Sequence[Path] = (),
     device: str = "auto",
     ready: Callable[[str], None],
     notify: Callable[[str], None],
 ) -> None:
     """Serve an index until the process is stopped; see `make_server`."""
-    server, listening = make_server(folder, place, pictures=pictures, device=device, ready=ready, notify=notify)
+    server, listening = make_server(
+        index, place, model=model, pictures=pictures, device=device, ready=ready, notify=notify
+    )
     with listening:
         server.run(sockets=[listening])
 
 
 def make_server(
-    folder: Path,
+    index: str,
     place: Place,
     *,
+    model: Path | None = None,
     pictures: Sequence[Path] = (),
     device: str = "auto",
     ready: Callable[[str], None],
@@ -66,8 +74,9 @@ def make_server(
     """A server that is ready to run, with its model loaded, and the socket that it will listen on.
 
     Args:
-        folder: the index.
+        index: folder of an index, or address of an engine.
         place: where to listen.
+        model: with an engine, where its checkpoint is now.
         pictures: folders of the pictures, if the index does not lead to them.
         device: where texts are encoded.
         ready: called with the address once it answers.
@@ -78,13 +87,12 @@ def make_server(
         RunError: the port is taken.
     """
     _expect_loopback(place)
-    served = Served(folder, pictures=pictures, device=device, notify=notify)
-    served.warm()
+    folder, collection = _open(index, model, pictures, device, notify)
     listening = _listen(place)
     port, shown = listening.getsockname()[1], _shown(place.host)
     names = {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]", shown, *place.names)}
     names |= {name for name in place.names if port == 80}
-    app = make_app(served, names=frozenset(name.lower() for name in names), any_address=place.public)
+    app = make_app(collection, names=frozenset(name.lower() for name in names), any_address=place.public)
     config = uvicorn.Config(
         app,
         http=bounded(),
@@ -98,7 +106,7 @@ def make_server(
         h11_max_incomplete_event_size=LARGEST_REQUEST,
         backlog=BACKLOG,
     )
-    return Server(config, served, f"http://{shown}:{port}", ready), listening
+    return Server(config, folder, f"http://{shown}:{port}", ready), listening
 
 
 class Server(uvicorn.Server):
@@ -106,12 +114,14 @@ class Server(uvicorn.Server):
 
     Args:
         config: of uvicorn.
-        served: the index.
+        served: the index folder, in which `selfalign search` looks for a server; None for an engine.
         address: of the page.
         ready: called with the address.
     """
 
-    def __init__(self, config: uvicorn.Config, served: Served, address: str, ready: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, served: Served | None, address: str, ready: Callable[[str], None]
+    ) -> None:
         super().__init__(config)
         self.served, self.address, self.ready = served, address, ready
         self._said = ExitStack()
@@ -119,21 +129,35 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to answer."""
         await super().startup(sockets)
-        self._announce()
-        self.served.changed = self._announce
+        if self.served is not None:
+            self._announce(self.served)
+            self.served.changed = partial(self._announce, self.served)
         self.ready(self.address)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop; a signal ends the process right after."""
-        self.served.changed = None
+        if self.served is not None:
+            self.served.changed = None
         self._said.close()
         await super().shutdown(sockets)
 
-    def _announce(self) -> None:
+    def _announce(self, served: Served) -> None:
         """Tell `selfalign search` where this state of the index can be asked."""
         with suppress(SelfAlignError):  # a folder that cannot be written to is still served
             self._said.close()
-            self._said.enter_context(announced(self.served.folder, self.address, self.served.identity))
+            self._said.enter_context(announced(served.folder, self.address, served.identity))
+
+
+def _open(
+    index: str, model: Path | None, pictures: Sequence[Path], device: str, notify: Callable[[str], None]
+) -> tuple[Served | None, Collection]:
+    if is_engine_address(index):
+        return None, ServedEngine(index, model=model, pictures=pictures, device=device)
+    if model is not None:
+        raise DataError("--model is for engines: an index folder holds its model", "leave it out")
+    served = Served(Path(index), pictures=pictures, device=device, notify=notify)
+    served.warm()
+    return served, ServedIndex(served)
 
 
 def _expect_loopback(place: Place) -> None:

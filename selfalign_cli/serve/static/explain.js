@@ -130,7 +130,7 @@ function geometry() {
 function photo(width, height) {
   const { about } = open;
   return about.shown
-    ? drawn("image", { href: `/picture/${about.row}/large?v=${about.identity}`, width, height, preserveAspectRatio: "none" })
+    ? drawn("image", { href: `/picture/${about.row}/large?v=${about.identity}`, width, height, preserveAspectRatio: about.size ? "none" : "xMidYMid meet" })
     : drawn("rect", { width, height, class: "blank" });
 }
 
