@@ -81,6 +81,7 @@ def test_the_address_says_what_is_seen(browser: Browser, server: Server, index: 
     assert page.text("#one-title") == "plain.png"
     assert page.run("document.querySelector('#q').value") == QUERY
     page.until("document.querySelector('#captions button')")
+    assert page.run("!document.querySelector('.legend').hidden")
     page.click("#captions button")  # its first caption explains it in place of the query
     page.until("document.querySelector('#one-score').textContent.includes('a red star left of a ring')")
     page.click("#similar")

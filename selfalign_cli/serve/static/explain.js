@@ -151,6 +151,7 @@ function drawStage() {
     class: "stage", viewBox: `0 0 ${width} ${height}`, role: "img",
     "aria-label": about.captions[0] || `Picture ${about.id}`,
   }, photo(width, height), marks));
+  document.querySelector(".legend").hidden = !values;
   byId("shown").textContent = !values ? (about.shown ? "" : "The picture is not there; only its regions are drawn.")
     : !boxes.length ? "The features came without boxes, so regions are only numbered."
     : column ? `What each region and “${found.words[column - 1]}” add together.`
