@@ -110,7 +110,7 @@ def _show_without_captions(folder: Path, pictures: Path | None) -> None:
     rows = [
         ("features", str(features)),
         ("with captions", f"selfalign demo --pictures {pictures} --captions FILE --out {folder}-captions"),
-        ("with a model trained on such features", f"selfalign export-embeddings CKPT --data {features} --out E.h5"),
+        ("with a model trained on such features", f"selfalign index CKPT --data {features} --out {folder}/index"),
     ]
     show_table(("", ""), rows)
 

@@ -141,6 +141,7 @@ def test_without_captions_the_pictures_are_extracted(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.stderr
     assert "nothing was trained" in done.stderr
     assert f"selfalign demo --pictures {photos} --captions FILE" in done.stdout
+    assert f"selfalign index CKPT --data {out}/data/own.h5" in done.stdout
     assert len(FeatureFile(out / "data/own.h5").split_images("test")) == PICTURES
     assert not (out / "runs").exists()
 

@@ -10,7 +10,7 @@ import pytest
 from selfalign_cli.demo.arms import ABLATIONS, ARMS, arm_recipe
 from selfalign_cli.recipe import hashes
 from selfalign_cli.recipe.hashes import FIRST_NAMES, LAST_PART_HASHED, LATER_KEYS, NOT_HASHED, hashed_tree, recipe_hash
-from selfalign_cli.recipe.load import load_recipe, parse_recipe
+from selfalign_cli.recipe.load import load_recipe, parse_recipe, with_widths
 from selfalign_cli.recipe.shipped import shipped_recipe
 
 CHECKOUT = Path(__file__).parents[2]
@@ -41,6 +41,11 @@ SHIPPED = {
     "vsrn_scenes": ("778bab8d", "d9ddaf12"),
     "vsrn_scenes_baseline": ("aa523d98", "c55ea7db"),
     "vsrn_scenes_baseline_equal_time": ("e24009b1", "cf9547a6"),
+}
+FOLLOWING = {
+    # name, width of the features: recipes whose widths follow them, once they are known
+    ("vsrn_own", 384): "0c18a46b",
+    ("vsrn_own_baseline", 384): "d75804a1",
 }
 ARM_HASHES = {
     ("vsrn", "baseline"): "aa523d98",
@@ -106,6 +111,12 @@ def test_hashes_of_shipped_recipes(name):
     assert found == SHIPPED[name]
 
 
+@pytest.mark.parametrize(("name", "width"), FOLLOWING)
+def test_hashes_of_recipes_that_follow_the_features(name, width):
+    recipe, _ = with_widths(load_recipe(shipped_recipe(name)), width)
+    assert recipe_hash(recipe) == FOLLOWING[name, width]
+
+
 def test_every_shipped_recipe_has_its_hash_here():
     assert {path.stem for path in (CHECKOUT / "recipes").glob("*.yaml")} == set(SHIPPED)
 
@@ -127,7 +138,7 @@ def test_hashes_that_the_documents_print():
         for signature in re.findall(r"\|recipe:([0-9a-f+]+)", path.read_text(encoding="utf-8"))
         for found in signature.split("+")
     }
-    known = {*ARM_HASHES.values(), *(found for pair in SHIPPED.values() for found in pair)}
+    known = {*ARM_HASHES.values(), *FOLLOWING.values(), *(found for pair in SHIPPED.values() for found in pair)}
     assert {"aa523d98", "778bab8d", "e24009b1"} <= printed
     assert printed <= known
 
