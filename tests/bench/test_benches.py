@@ -25,7 +25,7 @@ EXPECTED = {
     "eval": {"ranks of 20 x 100, 24 numbers", "ranks of 20 x 100, 3 views", "scores of a block, 3 views"},
     "search": {"encode", "score", "rank", "whole query", "5 queries together", "10 pictures x 20 captions"},
     "convert": {"convert-features"},
-    "extract": {"decode", "pass of the backbone", "grouping", "pooling", "extract, a picture", "3 regions"},
+    "extract": {"decode", "pass of the backbone", "grouping", "pooling", "writing", "extract, a picture", "3 regions"},
     "startup": {"selfalign --help", "selfalign eval, scenes", "its imports"},
     "explain": {"explain", "pointing game"},
     "serve": {"search through HTTP", "explanation through HTTP"},

@@ -76,16 +76,13 @@ def schedule(epochs: int) -> list[str]:
     return [f"optim.epochs={epochs}", f"optim.decay_every={turn}", f"loss.ranking.warmup_epochs={turn}"]
 
 
-def train_and_score(
-    features: Path, folder: Path, *, seeds: int, first_seed: int = FIRST_SEED, overrides: Sequence[str]
-) -> Scores:
+def train_and_score(features: Path, folder: Path, *, seeds: int, overrides: Sequence[str]) -> Scores:
     """Train with each seed and score the best checkpoint.
 
     Args:
         features: the feature file, with captions and the splits train, dev and test.
         folder: for vocabulary and runs, which are removed.
-        seeds: how many.
-        first_seed: the first of them.
+        seeds: how many, from `FIRST_SEED`.
         overrides: of the recipe.
     """
     folder.mkdir()
@@ -93,7 +90,7 @@ def train_and_score(
     build_vocabulary(read_vocabulary_captions(features), min_count=1).save(vocab)
     began = time.process_time()
     test, dev = [], []
-    for seed in range(first_seed, first_seed + seeds):
+    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         run = folder / str(seed)
         paths = {"data.features": features, "data.vocab": vocab, "run.dir": run}
         settings = [f"{key}={json.dumps(str(path))}" for key, path in paths.items()]

@@ -1,8 +1,7 @@
 """Scenes from their PNG files by `extract`, against the regions that `make-scenes` itself writes: are they as good?
 
 Both go through the commands' own functions, and a VSRN is trained on each for equal epochs, with the settings of
-recipes/vsrn_scenes_baseline.yaml without its caption generator. Its learning rate is chosen on dev for each, with a
-seed of its own.
+recipes/vsrn_scenes_baseline.yaml without its caption generator.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 from campaigns.campaign import Campaign, Order, Row
-from campaigns.regions.retrieval import FIRST_SEED, Scores, schedule, train_and_score
+from campaigns.regions.retrieval import Scores, schedule, train_and_score
 
 from selfalign_cli.bench.machine import describe
 from selfalign_cli.data.convert import convert_to_feature_file
@@ -24,7 +23,6 @@ from selfalign_cli.extract.packaged import is_installed
 from selfalign_cli.extract.run import extract_pictures
 
 OWN, PRETRAINED = "make-scenes", "DINOv2-small"
-RATES = (8.0e-3, 4.0e-3)
 
 
 @dataclass(frozen=True)
@@ -35,21 +33,19 @@ class StudySize:
         train_images: scenes of the train split.
         seeds: runs of each arm.
         epochs: of a run.
-        rates: that are tried on dev.
         pretrained: also extract with DINOv2-small, where it is installed.
     """
 
     train_images: int
     seeds: int
     epochs: int
-    rates: tuple[float, ...]
     pretrained: bool
 
 
 SIZES = {
-    "tiny": StudySize(20, seeds=2, epochs=1, rates=RATES[:1], pretrained=False),
-    "small": StudySize(200, seeds=2, epochs=8, rates=RATES, pretrained=False),
-    "published": StudySize(400, seeds=3, epochs=8, rates=RATES, pretrained=True),
+    "tiny": StudySize(20, seeds=2, epochs=1, pretrained=False),
+    "small": StudySize(200, seeds=2, epochs=8, pretrained=False),
+    "published": StudySize(240, seeds=3, epochs=16, pretrained=True),
 }
 
 
@@ -58,17 +54,15 @@ def run(order: Order) -> Campaign:
     size, began = SIZES[order.size], time.process_time()
     order.setting.enter()
     scores: dict[str, Scores] = {}
-    rates: dict[str, float] = {}
     with TemporaryDirectory(prefix="selfalign-scenes-") as place:
         files = _feature_files(Path(place), size, order)
         for name, path in files.items():
-            order.notify(f"{name}: training {len(size.rates) + size.seeds} times")
-            rates[name] = _best_rate(path, Path(place) / "runs", size)
-            scores[name] = _scores(path, Path(place) / "runs", size, rates[name], size.seeds, FIRST_SEED)
+            order.notify(f"{name}: training {size.seeds} times")
+            overrides = ["loss.captioning=null", *schedule(size.epochs)]
+            scores[name] = train_and_score(path, Path(place) / "runs", seeds=size.seeds, overrides=overrides)
     rows: list[Row] = [
         {
             "name": name,
-            "learning_rate": rates[name],
             "rsum": found.shown(),
             "minus_make_scenes": "" if name == OWN else found.against(scores[OWN]),
             "rsum_of_seeds": ", ".join(f"{value:.1f}" for value in found.test),
@@ -101,15 +95,3 @@ def _feature_files(place: Path, size: StudySize, order: Order) -> dict[str, Path
         files[name] = place / f"{number}.h5"
         extract_pictures([scenes / "images"], files[name], extractor, captions=scenes / "dataset_scenes.json")
     return files
-
-
-def _best_rate(features: Path, folder: Path, size: StudySize) -> float:
-    """The learning rate that is best on dev, with a seed that is used for nothing else."""
-    if len(size.rates) == 1:
-        return size.rates[0]
-    return max(size.rates, key=lambda rate: _scores(features, folder, size, rate, 1, FIRST_SEED - 1).dev[0])
-
-
-def _scores(features: Path, folder: Path, size: StudySize, rate: float, seeds: int, first: int) -> Scores:
-    overrides = [f"optim.learning_rate={rate}", "loss.captioning=null", *schedule(size.epochs)]
-    return train_and_score(features, folder, seeds=seeds, first_seed=first, overrides=overrides)
