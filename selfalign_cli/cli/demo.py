@@ -30,7 +30,9 @@ OutOpt = Annotated[
     ),
 ]
 DEFAULT_MODEL: Literal["vsrn"] = "vsrn"
-ModelOpt = Annotated[Literal["vsrn", "camera"], typer.Option("--model", help="The host that SelfAlign is put on.")]
+ModelOpt = Annotated[
+    Literal["vsrn", "camera", "vse_infty"], typer.Option("--model", help="The host that SelfAlign is put on.")
+]
 QuickOpt = Annotated[bool, typer.Option("--quick", help="A minute of smoke test; its numbers mean nothing.")]
 SeedsOpt = Annotated[
     int, typer.Option("--seeds", metavar="K", min=1, max=1000, help="Repeat with K seeds; 2 and more give intervals.")

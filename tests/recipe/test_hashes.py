@@ -31,6 +31,8 @@ SHIPPED = {
     "vse_infty_coco_bert": ("ce15784f", "d8ab985f"),
     "vse_infty_f30k": ("a037bf8b", "68f85233"),
     "vse_infty_f30k_bert": ("ce15784f", "d8ab985f"),
+    "vse_infty_own": ("db0fdb04", "731a5c38"),
+    "vse_infty_own_baseline": ("016b09b9", "9ad558a2"),
     "vse_infty_scenes": ("483e9f9c", "fee579fc"),
     "vse_infty_scenes_baseline": ("6d82c1b8", "5bacbed8"),
     "vse_infty_scenes_baseline_equal_time": ("a45fec25", "ab7eb56a"),
