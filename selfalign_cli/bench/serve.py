@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import quote
@@ -24,9 +25,9 @@ from selfalign_cli.bench.startup import untrained
 from selfalign_cli.data.features.records import ImageRecord
 from selfalign_cli.data.features.writer import write_feature_file
 from selfalign_cli.demo.scenes.world import COLOURS, SHAPES
+from selfalign_cli.errors import RunError
 from selfalign_cli.search.build import build_index
 from selfalign_cli.search.sources import open_feature_source
-from selfalign_cli.serve.run import Place, make_server
 
 SIZES = {"tiny": 40, "small": 5000, "published": 70_000}
 """Pictures of the index."""
@@ -52,7 +53,12 @@ def run(
 
     Returns:
         The sizes, and a line for searches and for explanations: median and 99th percentile.
+
+    Raises:
+        RunError: the packages of a server are not installed.
     """
+    if find_spec("uvicorn") is None or find_spec("starlette") is None:
+        raise RunError("bench serve needs the packages starlette and uvicorn", 'pip install "selfalign[serve]"')
     texts = scene_captions(QUERIES[name])
     with TemporaryDirectory(prefix="selfalign-bench-") as folder:
         notify("an index")
@@ -105,6 +111,8 @@ def _index(folder: Path, pictures: int) -> Path:
 def _running(index: Path, setting: Setting) -> Iterator[str]:
     """A server of the index, in a thread; yields its address."""
     ready = threading.Event()
+    from selfalign_cli.serve.run import Place, make_server  # needs packages that may not be installed
+
     server, listening = make_server(
         str(index),
         Place(port=0),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import copy
+import inspect
 import json
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from selfalign_cli.bench import train
+from selfalign_cli.bench import serve, train
 from selfalign_cli.bench.hosts import CAMERA, VSRN, AnyHost
 from selfalign_cli.bench.inputs import TINY, build, caption_lengths, pair_batch
 from selfalign_cli.bench.run import BENCHES
@@ -65,6 +67,15 @@ def test_a_table_is_printed() -> None:
     assert result.exit_code == 0, result.output
     assert "whole query" in result.stdout
     assert "plain / ours" in result.stdout
+
+
+def test_without_the_packages_of_a_server_only_its_bench_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "find_spec", lambda name: None)
+    refused = CliRunner().invoke(app, ["bench", "serve", "--size", "tiny"])
+    assert refused.exit_code == 1
+    assert 'selfalign[serve]"' in refused.stderr
+    loads = ast.parse(inspect.getsource(serve)).body
+    assert not [node for node in loads if isinstance(node, ast.ImportFrom) and ".serve." in str(node.module)]
 
 
 def test_pictures_of_ones_own_are_for_extract(tmp_path: Path) -> None:
