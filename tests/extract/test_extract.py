@@ -118,7 +118,9 @@ def test_shards_joined_are_the_whole(forks: Forks, photos: Path, unbroken: Path,
     assert out.read_bytes() == unbroken.read_bytes()
 
 
-def test_processes_of_torchrun_make_the_file_of_one(photos: Path, unbroken: Path, tmp_path: Path) -> None:
+def test_processes_of_torchrun_make_the_file_of_one(
+    forks: Forks, photos: Path, unbroken: Path, tmp_path: Path
+) -> None:
     """One of two is killed at its third picture; the launcher starts both again, and they go on."""
     out = tmp_path / "f.h5"
     killed = at_call(ADD, 3, SIGKILL)
@@ -126,7 +128,7 @@ def test_processes_of_torchrun_make_the_file_of_one(photos: Path, unbroken: Path
     once = f"import os\nif {second_process}:\n    exec({killed!r})"
     captions = ("--captions", photos.parent / "captions.json")
     done = torchrun.run(
-        "extract", photos, "--out", out, *WEIGHTLESS, *captions, "--json", cwd=tmp_path, before=once, restarts=1
+        forks, "extract", photos, "--out", out, *WEIGHTLESS, *captions, "--json", cwd=tmp_path, before=once, restarts=1
     )
     assert done.code == 0, done.err
     assert done.out.count('"pictures"') == 1
