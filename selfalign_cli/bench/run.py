@@ -10,7 +10,19 @@ from typing import Any
 import torch
 
 from selfalign_cli.assembly.device import choose_device
-from selfalign_cli.bench import chunks, convert, explain, extract, losses, ranking, search, serve, startup, train
+from selfalign_cli.bench import (
+    chunks,
+    convert,
+    explain,
+    extract,
+    index,
+    losses,
+    ranking,
+    search,
+    serve,
+    startup,
+    train,
+)
 from selfalign_cli.bench.machine import Rates, describe, measure_rates
 from selfalign_cli.bench.measure import BUDGET_SECONDS, Setting
 from selfalign_cli.bench.report import Line, Report
@@ -29,6 +41,7 @@ BENCHES: dict[str, Measurement] = {
     "chunks": chunks.run,
     "explain": explain.run,
     "serve": serve.run,
+    "index": index.run,
 }
 RATE_SIZES = {"tiny": 64, "small": 1024, "published": 2048}
 BUDGETS = {"tiny": 0.0, "small": BUDGET_SECONDS, "published": BUDGET_SECONDS}  # tiny shows that it runs, no more

@@ -18,6 +18,7 @@ BenchArg = Annotated[
         "losses",
         "eval",
         "search",
+        "index",
         "convert",
         "extract",
         "startup",

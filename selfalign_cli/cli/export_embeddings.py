@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -25,9 +25,21 @@ OutOpt = Annotated[
 ]
 
 
+LayoutOpt = Annotated[
+    Literal["clip-retrieval", "two-tables", "projector"] | None,
+    typer.Option(
+        "--layout",
+        help="For other programs: the folder of clip-retrieval, pictures and captions as two Parquet tables, or "
+        "tab-separated text for the Embedding Projector (.tsv).",
+        show_default=False,
+    ),
+]
+
+
 def export_embeddings(
     out: OutOpt,
     checkpoint: CheckpointArg = None,
+    layout: LayoutOpt = None,
     split: SplitOpt = "test",
     data: DataOpt = None,
     batch_size: BatchSizeOpt = None,
@@ -46,5 +58,5 @@ def export_embeddings(
     from selfalign_cli.scoring.export import export_embeddings as export
 
     options = EncodingOptions(split, data, batch_size, compat)
-    export(taken, out, options, device=device, overwrite=overwrite, notify=show_message)
+    export(taken, out, options, layout=layout, device=device, overwrite=overwrite, notify=show_message)
     show_message(f"wrote {out}")

@@ -55,7 +55,7 @@ def check_writable_kind(path: Path) -> None:
     if path.suffix.lower() not in _WRITERS:
         raise DataError(f"{path}: cannot write this kind of file; expected one of {', '.join(_WRITERS)}")
     if path.suffix.lower() == ".parquet":
-        _pyarrow(path)
+        pyarrow(path)
 
 
 def write_embeddings(
@@ -177,7 +177,7 @@ def _write_npz(path: Path, content: _Content) -> None:
 
 def _write_parquet(path: Path, content: _Content) -> None:
     """One row per vector: kind (image or caption), row, view, image_row, text (id or caption), two names, vector."""
-    arrow, parquet = _pyarrow(path)
+    arrow, parquet = pyarrow(path)
     width = _shape(content.captions)[1]
     names = {"kind": arrow.string(), "row": arrow.int64(), "view": arrow.int32(), "image_row": arrow.int64()}
     texts = {"text": arrow.string(), "caption_id": arrow.string(), "file_name": arrow.string()}
@@ -209,7 +209,7 @@ def _write_parquet(path: Path, content: _Content) -> None:
                 start += len(chunk)
 
 
-def _pyarrow(path: Path) -> tuple[Any, Any]:
+def pyarrow(path: Path) -> tuple[Any, Any]:
     """pyarrow and its Parquet module, which nothing else needs."""
     try:
         return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")

@@ -11,6 +11,7 @@ from selfalign_cli.data.atomic import refuse_existing
 from selfalign_cli.launch import is_first
 from selfalign_cli.scoring.embed import EncodingOptions, embed_checkpoint, ignore
 from selfalign_cli.scoring.embedding_writer import check_writable_kind, write_embeddings
+from selfalign_cli.scoring.layouts import check_layout, write_layout
 
 
 def export_embeddings(
@@ -18,6 +19,7 @@ def export_embeddings(
     out: Path,
     options: EncodingOptions,
     *,
+    layout: str | None = None,
     device: str = "auto",
     overwrite: bool = False,
     notify: Callable[[str], None] = ignore,
@@ -30,6 +32,7 @@ def export_embeddings(
         checkpoint: the checkpoint.
         out: file to write; the suffix chooses HDF5, npz or Parquet.
         options: what to encode, and how.
+        layout: a key of `layouts.LAYOUTS`, for other programs; None for an embedding file.
         device: auto, cpu or cuda.
         overwrite: replace a file that is there.
         notify: shows messages, about captions that were cut for one.
@@ -37,18 +40,24 @@ def export_embeddings(
     Raises:
         SelfAlignError: see `embed_checkpoint` and `write_embeddings`.
     """
-    check_writable_kind(out)
-    refuse_existing(out, overwrite, [checkpoint])
+    if layout is not None:
+        check_layout(layout, out, overwrite)
+    else:
+        check_writable_kind(out)
+        refuse_existing(out, overwrite, [checkpoint])
     with parallel.process_group():
         encoded = embed_checkpoint(
             checkpoint,
             options,
             device=choose_device(device),
             captions_required=False,
-            written=[out],
+            written=[] if layout is not None else [out],
             notify=notify,
         )
     if not is_first():
+        return
+    if layout is not None:
+        write_layout(layout, out, encoded)
         return
     assert encoded.image_ids is not None
     assert encoded.caption_texts is not None

@@ -58,6 +58,7 @@ class ArrayFile:
     def __init__(self, path: Path, table: Table) -> None:
         self.path = path
         self._table = table
+        self._arrays: dict[str, Array] = {}
         try:
             size = path.stat().st_size
             # Copy on write: torch takes writable memory only, and nobody writes to it.
@@ -84,12 +85,15 @@ class ArrayFile:
         Raises:
             DataError: there is none of that name.
         """
+        if name in self._arrays:
+            return self._arrays[name]
         entry = self._table.get(name)
         if entry is None:
             raise DataError(f"{self.path} has no array {name}", "make the index again")
         dtype, shape, start = np.dtype(entry["dtype"]), tuple(entry["shape"]), entry["offset"]
         stop = start + _count(shape) * dtype.itemsize
-        return np.asarray(self._bytes[start:stop]).view(dtype).reshape(shape)
+        self._arrays[name] = np.asarray(self._bytes[start:stop]).view(dtype).reshape(shape)
+        return self._arrays[name]
 
 
 def _well_formed(entry: dict[str, Any]) -> bool:

@@ -237,7 +237,7 @@ class Index:
 
     def parts(self, side: Side) -> list[Part]:
         """One side of the index as `scan` takes it."""
-        return self._parts[side]
+        return self._pictures if side == "pictures" else self._captions
 
     def retriever(self, device: str = "auto") -> Retriever:
         """The model that encoded the index, loaded from the copy in the folder; loaded once for each device.
@@ -263,13 +263,14 @@ class Index:
         return self._retrievers[device]
 
     @cached_property
-    def _parts(self) -> dict[Side, list[Part]]:
-        pictures = zip(self.segments, self._starts["pictures"], strict=False)
-        captions = zip(self.segments, self._starts["captions"], strict=False)
-        return {
-            "pictures": [Part(segment.pictures, start, segment.dead) for segment, start in pictures],
-            "captions": [Part(segment.captions, start, segment.dead_captions) for segment, start in captions],
-        }
+    def _pictures(self) -> list[Part]:
+        pairs = zip(self.segments, self._starts["pictures"], strict=False)
+        return [Part(segment.pictures, start, segment.dead) for segment, start in pairs]
+
+    @cached_property
+    def _captions(self) -> list[Part]:
+        pairs = zip(self.segments, self._starts["captions"], strict=False)
+        return [Part(segment.captions, start, segment.dead_captions) for segment, start in pairs]
 
     def _search(self, side: Side, queries: RetrievalVectors, k: int) -> Top:
         kind = self.manifest.similarity

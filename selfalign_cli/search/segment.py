@@ -266,8 +266,13 @@ class Segment:
     @cached_property
     def dead_captions(self) -> npt.NDArray[np.int64]:
         """Rows of the captions of dead pictures."""
-        rows = [np.arange(span.start, span.stop) for span in map(self.captions_of, self.dead.tolist())]
-        return np.concatenate([np.empty(0, np.int64), *rows])
+        ends = self.arrays["caption_ends"]
+        last = ends[self.dead]
+        first = np.where(self.dead > 0, ends[self.dead - 1], 0)
+        counts = last - first
+        inside = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+        rows: npt.NDArray[np.int64] = np.repeat(first, counts) + inside
+        return rows
 
     def _stored(self, side: Side) -> Stored:
         coarse, fine = (

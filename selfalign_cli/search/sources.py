@@ -144,6 +144,11 @@ class FeatureSource:
             content_hash=file.content_hash,
         )
 
+    def texts_of(self, row: int) -> list[str]:
+        """The captions of a picture of the file."""
+        numbers = self._captions[self._bounds[row] : self._bounds[row + 1]].tolist()
+        return [self.file.captions[number] for number in numbers]
+
     def _digest(self, row: int) -> bytes:
         file = self.file
         digest = hashlib.blake2b(np.ascontiguousarray(file.regions(row)).data, digest_size=DIGEST_BYTES)

@@ -31,6 +31,7 @@ EXPECTED = {
     "startup": {"selfalign --help", "selfalign eval, scenes", "its imports"},
     "explain": {"explain", "pointing game"},
     "serve": {"search through HTTP", "explanation through HTTP"},
+    "index": {"scan, 300 x 16", "exact search, 50 x 3 views", "adding 5 to 60", "index, scenes", "cold search, CPU"},
     "chunks": {"step of 4 pairs in chunks of 2", "step of 8 pairs in chunks of 2"},
 }
 COMPARED = {
