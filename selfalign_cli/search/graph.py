@@ -30,6 +30,8 @@ NEIGHBOURS = 32
 BUILD_EFFORT = 80
 SEARCH_EFFORT = 64
 """Candidates that a search keeps, at least."""
+SPARE = 16
+"""Pictures that are scored exactly beyond those wanted."""
 SAMPLE = 200
 """Queries of the measurement."""
 TOP = 10
@@ -127,7 +129,7 @@ class Graph:
         index = self._index
         depth = min(k, len(index))
         views = index.manifest.views
-        limit = min(self._graph.ntotal, (4 * depth + SEARCH_EFFORT) * views)
+        limit = min(self._graph.ntotal, (depth + SPARE) * views)  # its distances are full ones: few spare do
         self._graph.hnsw.efSearch = max(SEARCH_EFFORT, limit)
         numbers = self._graph.search(queries.concatenated().contiguous().numpy(), limit)[1]
         rows = torch.from_numpy(np.where(numbers < 0, -1, self._rows[numbers // views]))

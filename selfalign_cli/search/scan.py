@@ -1,8 +1,8 @@
 """Exact search over segments: a scan in float16, then the scores of the best in full precision.
 
-The scan reads half the bytes. Its scores are off by no more than a bound that is known, so the k best are certain
-once the k-th exact score lies above the best scan score that was left out, plus that bound; where it does not, more
-rows are scored. Scores are those of `metrics.top_k`, and equal ones are ranked by row.
+The scan reads half the bytes. Its scores are off by no more than a bound that is known, so that only rows whose scan
+score is within twice that bound of the k-th can be among the k best: those are scored again. Scores are those of
+`metrics.top_k`, and equal ones are ranked by row.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def exact_top(parts: Sequence[Part], queries: RetrievalVectors, k: int, kind: Si
     for start in range(0, count if depth else 0, step):
         block = slice(start, start + step)
         some = RetrievalVectors(queries.pooled[block], queries.shared[block])
-        candidates[block], scores[block] = _best(parts, some, depth, living, kind)
+        candidates[block], scores[block] = _best(parts, some, depth, kind)
     return Top(torch.arange(count), candidates, scores)
 
 
@@ -131,21 +131,16 @@ def _check(parts: Sequence[Part], queries: RetrievalVectors, kind: Similarity) -
             raise DataError(f"the order measure is for one view per picture; got {fine.pooled.shape[1]}")
 
 
-def _best(
-    parts: Sequence[Part], queries: RetrievalVectors, depth: int, living: int, kind: Similarity
-) -> tuple[Tensor, Tensor]:
+def _best(parts: Sequence[Part], queries: RetrievalVectors, depth: int, kind: Similarity) -> tuple[Tensor, Tensor]:
     """(q, depth) rows and exact scores."""
     scores, slack = _approximate(parts, queries, kind)
     for part in parts:
         scores[:, part.start + torch.from_numpy(part.dead)] = -torch.inf
-    wanted = min(living, 4 * depth + 64)
-    while True:
-        values, rows = scores.topk(wanted, dim=1)
-        top = rescored(parts, queries, rows, depth, kind)
-        certain = (values[:, -1] + slack < top.scores[:, -1]).all()
-        if wanted == living or certain:
-            return top.candidates, top.scores
-        wanted = min(living, 4 * wanted)
+    # No score is off by more than the slack, so the k-th exact one is at least `least + slack`.
+    least = scores.topk(depth, dim=1).values[:, -1] - 2 * slack
+    wanted = int((scores >= least.unsqueeze(1)).sum(dim=1).max())
+    top = rescored(parts, queries, scores.topk(wanted, dim=1).indices, depth, kind)
+    return top.candidates, top.scores
 
 
 def _approximate(parts: Sequence[Part], queries: RetrievalVectors, kind: Similarity) -> tuple[Tensor, Tensor]:
@@ -205,7 +200,11 @@ def similarity_rows(fine: RetrievalVectors, queries: RetrievalVectors, out: Tens
 
 
 def _fine_scores(parts: Sequence[Part], queries: RetrievalVectors, rows: Tensor, kind: Similarity) -> Tensor:
-    """(q, m) exact scores of the rows (q, m)."""
+    """(q, m) exact scores of the rows (q, m), some columns at a time."""
+    bytes_of_row = 4 * (parts[0].stored.fine.pooled.shape[1:].numel() + queries.shared.shape[1])
+    step = max(1, BLOCK_BYTES // max(1, bytes_of_row * len(rows)))
+    if rows.shape[1] > step:
+        return torch.cat([_fine_scores(parts, queries, some, kind) for some in torch.split(rows, step, dim=1)], dim=1)
     different, where = torch.unique(rows, return_inverse=True)
     bounds = torch.tensor([part.start for part in parts] + [parts[-1].stop])
     cuts = torch.searchsorted(different, bounds).tolist()
