@@ -28,7 +28,7 @@ from selfalign_cli.search.scan import Part, exact_top, merged_views, rescored
 
 NEIGHBOURS = 32
 BUILD_EFFORT = 80
-SEARCH_EFFORT = 64
+SEARCH_EFFORT = 96
 """Candidates that a search keeps, at least."""
 SPARE = 16
 """Pictures that are scored exactly beyond those wanted."""

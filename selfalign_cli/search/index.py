@@ -34,7 +34,7 @@ class Picture:
     """What an index knows of a picture.
 
     Attributes:
-        row: in the index, over all rows that were ever stored; stays the same until segments are merged.
+        row: in the index, over all rows that its segments store; stays the same until the index is made anew.
         id: its name.
         file_name: name of the picture file, or None.
         folder: of the index's pictures; empty where it is not known.
@@ -195,7 +195,11 @@ class Index:
 
     def ids(self) -> list[str]:
         """Ids of all pictures, in row order."""
-        return [self._at("pictures", row)[0].ids[self._at("pictures", row)[1]] for row in self.rows()]
+        found: list[str] = []
+        for segment in self.segments:
+            dead = set(segment.dead.tolist())
+            found += [name for row, name in enumerate(segment.ids.all()) if row not in dead]
+        return found
 
     def vectors(self, row: int) -> RetrievalVectors:
         """The vectors of a picture: pooled (1, V, D), shared (1, C), float32."""

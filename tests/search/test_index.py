@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from support.collections import record, write_pictures
 from typer.testing import Result
 
 from selfalign_cli import Retriever
+from selfalign_cli.encodings import RetrievalVectors
 from selfalign_cli.errors import DataError
 from selfalign_cli.search import layout
 from selfalign_cli.search.index import Index
@@ -201,3 +203,29 @@ def test_only_one_process_changes_an_index(indexed: Path, collection: Path, run:
     with layout.changing(indexed):
         done = run("index", collection / "model0.ckpt", "--out", "INDEX", "--update")
     assert (done.exit_code, "another process is changing INDEX" in done.stderr) == (1, True)
+
+
+def test_views_and_their_shared_block_are_stored_apart(run: Run, tmp_path: Path):
+    """Twenty pictures of three views and a shared block of two numbers, by another program."""
+    draw = np.random.default_rng(0)
+    views, shared, captions = (draw.normal(size=shape) for shape in ((20, 3, 6), (20, 2), (30, 8)))
+    images = np.concatenate([views, np.repeat(shared[:, None], 3, axis=1)], axis=2).astype(np.float32)
+    truth = np.arange(30) % 20
+    about = np.array(json.dumps({"context_width": 2}))
+    np.savez(
+        tmp_path / "e.npz", image=images, caption=captions.astype(np.float32), image_of_caption=truth, attrs=about
+    )
+    assert changes(run("index", "e.npz", "--out", "VIEWS", "--json")) == (20, 0, 0, 0, 20)
+    index = Index.open(tmp_path / "VIEWS")
+    (segment,) = index.segments
+    assert segment.pictures.coarse.pooled.shape == (20, 3, 6)
+    assert segment.pictures.coarse.shared.shape == (20, 2)
+    asked = torch.from_numpy(captions.astype(np.float32))
+    found = index.search(RetrievalVectors(asked[:, :6], asked[:, 6:]), k=7)
+    exact = np.einsum("nvd,qd->qnv", images.astype(float), asked.numpy().astype(float)).max(axis=2).astype(np.float32)
+    assert found.candidates.tolist() == np.argsort(-exact, axis=1, kind="stable")[:, :7].tolist()
+    (answer,) = json.loads(run("search", "VIEWS", "--image", "4", "-k", "3", "--json").stdout)["queries"]
+    pairs = np.einsum("vd,nwd->nvw", views[4], views).max(axis=(1, 2)) + shared @ shared[4]
+    best = [row for row in np.argsort(-pairs, kind="stable").tolist() if row != 4][:3]
+    assert [hit["id"] for hit in answer["hits"]] == [str(row) for row in best]
+    assert answer["captions"][0]["text"].startswith("caption ")
