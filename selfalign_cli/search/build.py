@@ -201,7 +201,7 @@ def _compared(
     dead: dict[str, Rows] = {}
     removed = 0
     for segment in before.segments:
-        positions, rows = _located(segment.arrays["id_hash"], segment.arrays["id_rows"], hashes)
+        positions, rows = located(segment.arrays["id_hash"], segment.arrays["id_rows"], hashes)
         same = [segment.ids[row] == source.ids[position] for position, row in zip(positions, rows, strict=True)]
         living = np.array(same, dtype=bool) & ~np.isin(rows, segment.dead)
         positions, rows = positions[living], rows[living]
@@ -220,7 +220,7 @@ def _compared(
     return todo, dead, (added, altered, removed, len(hashes) - added - altered)
 
 
-def _located(sorted_hashes: npt.NDArray[Any], rows: Rows, wanted: npt.NDArray[np.uint64]) -> tuple[Rows, Rows]:
+def located(sorted_hashes: npt.NDArray[Any], rows: Rows, wanted: npt.NDArray[np.uint64]) -> tuple[Rows, Rows]:
     """Positions among `wanted` whose hash a segment has, and the rows there; all rows where several share a hash."""
     first = np.searchsorted(sorted_hashes, wanted, "left")
     last = np.searchsorted(sorted_hashes, wanted, "right")

@@ -10,8 +10,8 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -30,6 +30,9 @@ from selfalign_cli.data.features.stored import (
     text_attribute,
 )
 from selfalign_cli.errors import reason_of
+
+if TYPE_CHECKING:
+    import h5py
 
 FORMAT = "selfalign-features"
 VERSION = 1
@@ -195,6 +198,8 @@ def _image_size(file: h5py.File, path: Path, count: int) -> npt.NDArray[np.float
 
 
 def _splits(file: h5py.File, path: Path, count: int) -> dict[str, range]:
+    import h5py
+
     group = file.get("splits")
     if not isinstance(group, h5py.Group) or len(group) == 0:
         raise faulty(path, "names no splits")

@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
 from selfalign_cli.data.features.array_in_file import ArrayInFile, Extent, identity
 from selfalign_cli.errors import DataError, blaming, reason_of
+
+if TYPE_CHECKING:
+    import h5py
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MAKE_IT = "make the file again with: selfalign convert-features SOURCE --out FILE.h5"
@@ -35,6 +37,8 @@ def opened(path: Path) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading and turn whatever the HDF5 library raises into a DataError."""
     _expect_hdf5(path)
     # Never locked: feature files are replaced as a whole, never changed, and locks fail on network disks.
+    import h5py  # a search, which reads no feature file, does without it
+
     with blaming(f"{path} is damaged", MAKE_IT), h5py.File(path, "r", locking=False) as file:
         yield file
 
@@ -62,6 +66,8 @@ def _expect_hdf5(path: Path) -> None:
 
 def dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
     """One of our own data sets: kept in this very file, in one piece, and no larger than the file."""
+    import h5py
+
     parts = name.split("/")
     for depth in range(1, len(parts) + 1):
         link = file.get("/".join(parts[:depth]), getlink=True)

@@ -12,11 +12,11 @@ import torch
 
 from selfalign_cli.encodings import RetrievalVectors
 from selfalign_cli.search import layout
-from selfalign_cli.search.build import with_dead
+from selfalign_cli.search.build import located, with_dead
 from selfalign_cli.search.engines.port import Entry, Facts, Hit, Vectors
 from selfalign_cli.search.index import Index
 from selfalign_cli.search.layout import Manifest, ModelFacts, SegmentEntry
-from selfalign_cli.search.segment import Content, write_segment
+from selfalign_cli.search.segment import Content, id_hash, write_segment
 
 
 class FolderEngine:
@@ -119,12 +119,14 @@ class FolderEngine:
 
     def _commit(self, index: Index, replaced: Sequence[str], added: Sequence[SegmentEntry]) -> None:
         dead: dict[str, Any] = {}
-        for name in replaced:
-            for segment in index.segments:
-                row = segment.row_of(name)
-                if row is not None and row not in segment.dead:
-                    dead.setdefault(segment.entry.name, []).append(row)
-        kept = with_dead(self.folder, index, {name: np.array(rows) for name, rows in dead.items()})
+        hashes = np.array([id_hash(name) for name in replaced], dtype=np.uint64)
+        for segment in index.segments:
+            positions, rows = located(segment.arrays["id_hash"], segment.arrays["id_rows"], hashes)
+            pairs = zip(positions.tolist(), rows.tolist(), strict=True)
+            gone = np.array([row for at, row in pairs if segment.ids[row] == replaced[at]], dtype=np.int64)
+            if len(np.setdiff1d(gone, segment.dead)):
+                dead[segment.entry.name] = gone
+        kept = with_dead(self.folder, index, dead)
         manifest = index.manifest.model_copy(
             update={"generation": index.manifest.generation + 1, "segments": [*kept, *added]}
         )
