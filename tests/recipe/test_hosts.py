@@ -13,6 +13,7 @@ from selfalign_cli.recipe.compat import compat_label, rows_of
 from selfalign_cli.recipe.hosts import HOSTS, VsrnSection
 from selfalign_cli.recipe.load import parse_recipe, with_compat
 from selfalign_cli.recipe.schema import LossSection
+from selfalign_cli.recipe.wording import listed
 
 TOY = "run: {dir: r}\ndata: {features: f, vocab: v}\nmodel: {name: toy}\n"
 VSRN = TOY.replace("toy", "vsrn")
@@ -68,7 +69,7 @@ def test_wrong_keys_are_refused_in_words(override: str, message: str) -> None:
 
 
 def test_the_host_is_one_of_those_that_may_be_named() -> None:
-    found = "model.name=toyy: expected vsrn, camera or toy, got 'toyy' (did you mean 'toy'?)"
+    found = f"model.name=toyy: expected {listed(list(HOSTS))}, got 'toyy' (did you mean 'toy'?)"
     assert refusal(TOY, "model.name=toyy") == f"toy.yaml has 1 fault\n  --set {found}"
 
 
