@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+MARGIN = 0.25
+"""Of a patch: an object ends somewhere inside the patches around those that are counted as its own."""
 NEIGHBOURS = ((0, 1), (1, -1), (1, 0), (1, 1))
 """Steps (down, right) to half of a patch's eight neighbours; the other half are those patches' own."""
 
@@ -76,6 +78,12 @@ def group_patches(features: npt.NDArray[np.float32]) -> Proposals:
             for near, value in zip(around, costs.tolist(), strict=True):
                 heapq.heappush(queue, (value, near, made))
     return Proposals(boxes[:-1], (swallowed * np.log(sizes))[:-1])
+
+
+def widened(boxes: Floats, rows: int, columns: int) -> Floats:
+    """Boxes (n, 4) in units of patches with `MARGIN` on every side, within a map of so many rows and columns."""
+    found: Floats = (boxes + [-MARGIN, -MARGIN, MARGIN, MARGIN]).clip(0, [columns, rows, columns, rows])
+    return found
 
 
 def _next_pair(queue: list[tuple[float, int, int]], alive: npt.NDArray[np.bool_]) -> tuple[float, int, int]:

@@ -14,7 +14,7 @@ import torch
 
 from selfalign_cli.extract.backbone import Backbone, PatchMap
 from selfalign_cli.extract.detector import Detector
-from selfalign_cli.extract.grouping import Proposals, group_patches
+from selfalign_cli.extract.grouping import Proposals, group_patches, widened
 from selfalign_cli.extract.pictures import DECODED_PIXELS, Picture
 from selfalign_cli.extract.pooling import pool_boxes
 from selfalign_cli.extract.select import OVERLAP, best_boxes, quarters
@@ -22,7 +22,7 @@ from selfalign_cli.extract.select import OVERLAP, best_boxes, quarters
 Floats = npt.NDArray[np.float64]
 ORDER = "rising score, whole picture last"
 NO_LABEL = -1
-VERSION = 2
+VERSION = 3
 """Of what this folder computes: another number is another extractor."""
 
 
@@ -88,7 +88,8 @@ class GroupingExtractor:
         proposals = group_patches(found.patches.cpu().numpy())
         rows, columns = found.patches.shape[:2]
         scale = np.array([picture.size[0] / columns, picture.size[1] / rows] * 2)
-        boxes, scores, _ = _chosen(Proposals(proposals.boxes * scale, proposals.scores), picture.size, self.count)
+        boxes = widened(proposals.boxes, rows, columns) * scale
+        boxes, scores, _ = _chosen(Proposals(boxes, proposals.scores), picture.size, self.count)
         return _pooled(found, boxes, scores, np.full(len(boxes), NO_LABEL), picture.size)
 
 

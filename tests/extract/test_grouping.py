@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from selfalign_cli.extract.grouping import group_patches
+from selfalign_cli.extract.grouping import group_patches, widened
 from selfalign_cli.extract.select import best_boxes, overlap_with, quarters
 
 Floats = npt.NDArray[np.float64]
@@ -41,6 +41,11 @@ def test_three_patches_by_hand() -> None:
     found = group_patches(np.array([[[1.0, 0.0], [3.0, 0.0], [0.0, 2.0]]], dtype=np.float32))
     assert found.boxes.tolist() == [[0, 0, 1, 1], [1, 0, 2, 1], [2, 0, 3, 1], [0, 0, 2, 1]]
     assert found.scores == pytest.approx([0, 0, 0, 2 * math.sqrt(2 / 3) * math.log(2)])
+
+
+def test_boxes_get_a_quarter_of_a_patch_on_every_side_within_the_map() -> None:
+    boxes = np.array([[1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 5.0, 4.0]])
+    assert widened(boxes, rows=4, columns=5).tolist() == [[0.75, 1.75, 3.25, 4.0], [0.0, 0.0, 5.0, 4.0]]
 
 
 def test_one_patch_proposes_nothing() -> None:
