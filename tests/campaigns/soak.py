@@ -212,7 +212,7 @@ def train_unbroken(folder: Path, recipe: Path, threads: int, *, cold: bool) -> U
     lines = [json.loads(line) for line in _lines(current.run)]
     taken: dict[str, list[float]] = {"train": [], "validation": []}
     for before, line in zip(lines, lines[1:], strict=False):
-        taken[line["kind"]].append(line["seconds"] - before["seconds"])
+        taken.get(line["kind"], []).append(line["seconds"] - before["seconds"])
     return Unbroken(ended[-1], start_up, *(sum(parts) / len(parts) for parts in taken.values()))
 
 

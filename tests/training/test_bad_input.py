@@ -352,4 +352,4 @@ def test_importing_what_is_no_checkpoint(forks: Forks, world: World, tmp_path: P
     """Torch would advise to run what is in it."""
     (tmp_path / "c.pth.tar").write_bytes(content)
     done = forks.run("import-checkpoint", "c.pth.tar", "--vocab", world.vocab, "--out", "c.ckpt", cwd=tmp_path)
-    done.must_refuse("c.pth.tar is damaged or not a checkpoint\nhint: expected a checkpoint.pth.tar")
+    done.must_refuse("c.pth.tar is damaged or not a checkpoint\nhint: expected a model_best.pth.tar")

@@ -25,7 +25,10 @@ def test_the_same_seed_gives_the_same_run(
 def test_another_seed_gives_another_run(world: World, forks: Forks, unbroken: Path, tmp_path: Path) -> None:
     recipe = changed_recipe(world, tmp_path / "tiny.yaml", run={"seed": 8})
     assert forks.run("train", recipe, "--set", "optim.epochs=1", cwd=tmp_path).code == 0
-    assert metrics_of(tmp_path / "run")[0]["total"] != metrics_of(unbroken)[0]["total"]
+    (first, *_), (other, *_) = (
+        [line for line in metrics_of(run) if line["kind"] == "train"] for run in (tmp_path / "run", unbroken)
+    )
+    assert first["total"] != other["total"]
 
 
 def test_every_line_of_the_log_says_where_it_belongs(unbroken: Path) -> None:
@@ -56,7 +59,9 @@ def test_every_line_of_the_log_says_where_it_belongs(unbroken: Path) -> None:
         "grad_norm",
         "learning_rate",
     }
-    assert set(lines[0]) == terms | {"kind", "step", "epoch"}
+    assert set(lines[1]) == terms | {"kind", "step", "epoch"}
+    assert [line for line in found if line[0] == "gradients"] == [("gradients", 0, 1), ("gradients", 6, 2)]
+    assert set(lines[0]) == terms - {"total", "grad_norm", "learning_rate"} | {"kind", "step", "epoch"}
 
 
 def test_saving_more_often_changes_nothing(world: World, forks: Forks, unbroken: Path, tmp_path: Path) -> None:
