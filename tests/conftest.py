@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 os.environ.update(NO_COLOR="1", COLUMNS="120", TERM="dumb")
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # a closed port in place of the hub: tests wait for no network
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # gRPC would print a line at each fork of a process that uses it
 for name in ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TERMINAL_WIDTH"):
     os.environ.pop(name, None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -44,6 +45,7 @@ class MilvusEngine:
 
     def __init__(self, place: str, name: str) -> None:
         self.address = f"milvus:{place}#{name}"
+        os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # its handlers print a line at every fork
         self._milvus = required("pymilvus", "milvus")
         if "://" not in place:
             required("milvus_lite", "milvus")
