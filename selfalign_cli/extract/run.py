@@ -113,11 +113,13 @@ def extract_pictures(
     Raises:
         DataError: no pictures, none that can be decoded, or one with `strict`; another extraction was begun here.
     """
+    parts = out.with_name(f".{out.name}.parts")
+    resume = resume or restarts() > 0
+    overwrite = overwrite or (resume and parts.is_dir())  # a run killed once its file had its name
     refuse_existing(out, overwrite)
     if shard is not None and launched():
         raise DataError("--shard is for processes that are started one by one", "leave it out under torchrun")
     pictures = find_pictures(sources)
-    parts = out.with_name(f".{out.name}.parts")
     header = {"extractor": extractor.identity(), "label_names": extractor.label_names, "pictures": _root(sources)}
     write = partial(
         convert_to_feature_file,
@@ -134,7 +136,7 @@ def extract_pictures(
     with parallel.process_group(patience=PATIENCE):
         own = shard or Shard(parallel.rank() + 1, parallel.world_size())
         if parallel.rank() == 0:
-            start_spool(parts, header, resume=resume or shard is not None or restarts() > 0)
+            start_spool(parts, header, resume=resume or shard is not None)
         parallel.barrier()
         reused = _look_at_all(pictures, own, extractor, parts, workers=workers, strict=strict, progress=progress)
         parallel.barrier()

@@ -95,6 +95,20 @@ def test_killed_and_resumed_to_the_same_bytes(
     assert out.read_bytes() == unbroken.read_bytes()
 
 
+def test_killed_once_the_file_has_its_name(forks: Forks, photos: Path, unbroken: Path, tmp_path: Path) -> None:
+    out = tmp_path / "f.h5"
+    captions = ("--captions", str(photos.parent / "captions.json"))
+    killed = extract(forks, photos, out, *captions, before=at_call("selfalign_cli.extract.run.end_spool", 1, SIGKILL))
+    assert (killed.code, out.read_bytes() == unbroken.read_bytes()) == (-SIGKILL, True)
+    resumed = extract(forks, photos, out, *captions, "--resume", "--json")
+    assert resumed.code == 0, resumed.err
+    found = json.loads(resumed.out)
+    assert found["reused"] == found["pictures"]
+    assert out.read_bytes() == unbroken.read_bytes()
+    assert not out.with_name(".f.h5.parts").exists()
+    assert extract(forks, photos, out, *captions, "--resume").code == 2  # it has ended
+
+
 def test_a_line_that_was_cut_does_not_count(forks: Forks, photos: Path, unbroken: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.h5"
     extract(forks, photos, out, before=at_call(ADD, 4, SIGKILL))
