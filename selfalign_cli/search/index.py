@@ -18,7 +18,7 @@ from selfalign_cli.encodings import RetrievalVectors
 from selfalign_cli.errors import CheckpointError, DataError
 from selfalign_cli.metrics.top_k import Top
 from selfalign_cli.search.layout import Manifest, read_manifest
-from selfalign_cli.search.scan import Part, exact_top, merged_views
+from selfalign_cli.search.scan import Part, exact_top, fine_scores, merged_views
 from selfalign_cli.search.segment import Segment, Side, open_segment
 
 if TYPE_CHECKING:
@@ -234,10 +234,8 @@ class Index:
 
     def scores(self, queries: RetrievalVectors, rows: Sequence[int]) -> Tensor:
         """(Q, len(rows)) exact scores of pictures with texts."""
-        from selfalign_cli.search.scan import _fine_scores
-
         wanted = torch.tensor([list(rows)] * len(queries.pooled), dtype=torch.int64)
-        return _fine_scores(self.parts("pictures"), queries, wanted, self.manifest.similarity)
+        return fine_scores(self.parts("pictures"), queries, wanted, self.manifest.similarity)
 
     def parts(self, side: Side) -> list[Part]:
         """One side of the index as `scan` takes it."""

@@ -112,7 +112,7 @@ def rescored(parts: Sequence[Part], queries: RetrievalVectors, rows: Tensor, dep
         depth: how many to keep; fewer than m.
     """
     kept = rows.sort(dim=1).values
-    scores = _fine_scores(parts, queries, kept.clamp(min=0), kind).masked_fill_(kept < 0, -torch.inf)
+    scores = fine_scores(parts, queries, kept.clamp(min=0), kind).masked_fill_(kept < 0, -torch.inf)
     best = best_columns(scores, min(depth, scores.shape[1]))
     return Top(torch.arange(len(rows)), kept.gather(1, best), scores.gather(1, best))
 
@@ -199,12 +199,12 @@ def similarity_rows(fine: RetrievalVectors, queries: RetrievalVectors, out: Tens
         out[:, block] = similarity(some, queries, "order").T
 
 
-def _fine_scores(parts: Sequence[Part], queries: RetrievalVectors, rows: Tensor, kind: Similarity) -> Tensor:
+def fine_scores(parts: Sequence[Part], queries: RetrievalVectors, rows: Tensor, kind: Similarity) -> Tensor:
     """(q, m) exact scores of the rows (q, m), some columns at a time."""
     bytes_of_row = 4 * (parts[0].stored.fine.pooled.shape[1:].numel() + queries.shared.shape[1])
     step = max(1, BLOCK_BYTES // max(1, bytes_of_row * len(rows)))
     if rows.shape[1] > step:
-        return torch.cat([_fine_scores(parts, queries, some, kind) for some in torch.split(rows, step, dim=1)], dim=1)
+        return torch.cat([fine_scores(parts, queries, some, kind) for some in torch.split(rows, step, dim=1)], dim=1)
     different, where = torch.unique(rows, return_inverse=True)
     bounds = torch.tensor([part.start for part in parts] + [parts[-1].stop])
     cuts = torch.searchsorted(different, bounds).tolist()
